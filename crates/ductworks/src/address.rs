@@ -1,0 +1,270 @@
+//! Where a duct can be reached.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The longest path of a Unix socket, in bytes: `sun_path` of `unix(7)` less its closing NUL.
+pub(crate) const UNIX_PATH_MAX: usize = 107;
+
+/// Where a duct can be reached: `unix:PATH`, `tcp:HOST:PORT` or `tcp:[IPV6]:PORT`.
+///
+/// An address is a plain string that survives a command line and an environment variable. An
+/// absolute path alone is taken as a Unix address too, which is how the original library hands its
+/// addresses on.
+///
+/// ```
+/// use ductworks::Address;
+///
+/// let address: Address = "tcp:[::1]:4000".parse()?;
+/// assert_eq!(address.host(), Some("::1"));
+/// assert_eq!(address.port(), Some(4000));
+/// assert_eq!(address.to_string(), "tcp:[::1]:4000");
+///
+/// assert_eq!("/run/duct".parse::<Address>()?.to_string(), "unix:/run/duct");
+/// # Ok::<(), ductworks::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Address(Repr);
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Repr {
+    Unix(PathBuf),
+    Tcp { host: String, port: u16 },
+}
+
+impl Address {
+    /// The address of a Unix socket.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidAddress`] if the path is empty, longer than 107 bytes (`unix(7)`), not
+    /// UTF-8, or contains a NUL.
+    ///
+    /// ```
+    /// # use ductworks::Address;
+    /// assert_eq!(Address::unix("/run/duct")?.to_string(), "unix:/run/duct");
+    /// assert!(Address::unix("x".repeat(108)).is_err());
+    /// # Ok::<(), ductworks::Error>(())
+    /// ```
+    pub fn unix(path: impl Into<PathBuf>) -> Result<Self> {
+        let path = path.into();
+        let fault = match path.to_str() {
+            None => "it is not UTF-8, so it could not be handed on as text".into(),
+            Some("") => "it is empty".into(),
+            Some(text) if text.contains('\0') => "it contains a NUL character".into(),
+            Some(text) if text.len() > UNIX_PATH_MAX => format!(
+                "it has {} bytes, and a Unix socket's path has at most {UNIX_PATH_MAX}; use a \
+                 shorter directory",
+                text.len()
+            ),
+            Some(_) => return Ok(Self(Repr::Unix(path))),
+        };
+        Err(Error::new(
+            ErrorKind::InvalidAddress,
+            format!("bad socket path {}: {fault}", path.display()),
+        ))
+    }
+
+    /// The address of a TCP port. A host is a name or an IP address; port 0 lets the system choose
+    /// one when it is bound.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidAddress`] if the host is empty or holds a bracket, a control character
+    /// or white space.
+    ///
+    /// ```
+    /// # use ductworks::Address;
+    /// assert_eq!(Address::tcp("::1", 80)?.to_string(), "tcp:[::1]:80");
+    /// # Ok::<(), ductworks::Error>(())
+    /// ```
+    pub fn tcp(host: impl Into<String>, port: u16) -> Result<Self> {
+        let host = host.into();
+        let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '[' | ']');
+        if host.is_empty() || host.contains(odd) {
+            return Err(Error::new(
+                ErrorKind::InvalidAddress,
+                format!("bad host {host:?}: expected a name or an IP address"),
+            ));
+        }
+        Ok(Self(Repr::Tcp { host, port }))
+    }
+
+    /// The path, if this is a Unix address.
+    ///
+    /// ```
+    /// # use ductworks::Address;
+    /// let address: Address = "unix:/run/duct".parse()?;
+    /// assert_eq!(address.path(), Some("/run/duct".as_ref()));
+    /// # Ok::<(), ductworks::Error>(())
+    /// ```
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match &self.0 {
+            Repr::Unix(path) => Some(path),
+            Repr::Tcp { .. } => None,
+        }
+    }
+
+    /// The host without brackets, if this is a TCP address.
+    ///
+    /// ```
+    /// # use ductworks::Address;
+    /// assert_eq!("tcp:localhost:80".parse::<Address>()?.host(), Some("localhost"));
+    /// # Ok::<(), ductworks::Error>(())
+    /// ```
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        match &self.0 {
+            Repr::Tcp { host, .. } => Some(host),
+            Repr::Unix(_) => None,
+        }
+    }
+
+    /// The port, if this is a TCP address.
+    ///
+    /// ```
+    /// # use ductworks::Address;
+    /// assert_eq!("tcp:localhost:80".parse::<Address>()?.port(), Some(80));
+    /// # Ok::<(), ductworks::Error>(())
+    /// ```
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        match &self.0 {
+            Repr::Tcp { port, .. } => Some(*port),
+            Repr::Unix(_) => None,
+        }
+    }
+}
+
+impl FromStr for Address {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if text.starts_with('/') {
+            return Self::unix(text);
+        }
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Self::unix(path);
+        }
+        let expected = |why: &str| {
+            Error::new(
+                ErrorKind::InvalidAddress,
+                format!(
+                    "bad address {text:?}: {why}; expected unix:PATH, tcp:HOST:PORT or \
+                     tcp:[IPV6]:PORT"
+                ),
+            )
+        };
+        let Some(rest) = text.strip_prefix("tcp:") else {
+            return Err(expected("no known scheme"));
+        };
+        let Some((host, port)) = rest.rsplit_once(':') else {
+            return Err(expected("there is no port"));
+        };
+        let host = match host.strip_prefix('[') {
+            Some(inner) => inner
+                .strip_suffix(']')
+                .ok_or_else(|| expected("a bracket is not closed"))?,
+            None if host.contains(':') => {
+                return Err(expected("an IPv6 address stands in brackets"));
+            }
+            None => host,
+        };
+        // u16's own parser takes a leading plus sign.
+        if !port.bytes().all(|digit| digit.is_ascii_digit()) {
+            return Err(expected("the port is not a number"));
+        }
+        let port = port
+            .parse()
+            .map_err(|_| expected("the port is not a number from 0 to 65535"))?;
+        Self::tcp(host, port)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            // The constructor admits UTF-8 only, so nothing is lost here.
+            Repr::Unix(path) => write!(f, "unix:{}", path.display()),
+            Repr::Tcp { host, port } if host.contains(':') => write!(f, "tcp:[{host}]:{port}"),
+            Repr::Tcp { host, port } => write!(f, "tcp:{host}:{port}"),
+        }
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Address({self})")
+    }
+}
+
+impl From<&Address> for Address {
+    fn from(address: &Address) -> Self {
+        address.clone()
+    }
+}
+
+impl TryFrom<&str> for Address {
+    type Error = Error;
+
+    fn try_from(text: &str) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl TryFrom<String> for Address {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_address_survives_its_text(host in "[a-z0-9.:-]{1,40}", port: u16, path in "[^\0]{1,26}") {
+            let tcp = Address::tcp(host, port).unwrap();
+            prop_assert_eq!(&tcp.to_string().parse::<Address>().unwrap(), &tcp);
+            let unix = Address::unix(path).unwrap();
+            prop_assert_eq!(&unix.to_string().parse::<Address>().unwrap(), &unix);
+        }
+
+        #[test]
+        fn any_text_parses_or_is_refused_without_a_panic(text in ".*") {
+            let _ = text.parse::<Address>();
+        }
+    }
+
+    #[test]
+    fn malformed_addresses_are_refused_with_what_was_expected() {
+        for text in [
+            "",
+            "tcp:",
+            "tcp:host",
+            "tcp:host:",
+            "tcp:host:65536",
+            "tcp:host:+1",
+            "tcp::1:80",
+            "tcp:[::1:80",
+            "tcp::80",
+            "unix:",
+            "udp:host:1",
+            "relative/path",
+            "tcp:a b:1",
+            "unix:a\0b",
+        ] {
+            let error = text.parse::<Address>().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidAddress, "{text:?}: {error}");
+        }
+    }
+}

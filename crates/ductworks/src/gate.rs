@@ -1,0 +1,419 @@
+//! Waiting that can be ended from outside: by a deadline, a signal, another thread, or a close.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::process;
+
+/// Until when an operation may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deadline {
+    /// It may not wait at all.
+    Now,
+    /// Until this moment.
+    At(Instant),
+    /// For as long as it takes.
+    Never,
+}
+
+impl Deadline {
+    /// The deadline that lies `timeout` from now.
+    #[must_use]
+    pub fn after(timeout: Duration) -> Self {
+        if timeout.is_zero() {
+            return Self::Now;
+        }
+        // A moment too far away to express is as good as never.
+        Instant::now()
+            .checked_add(timeout)
+            .map_or(Self::Never, Self::At)
+    }
+
+    /// What is left: nothing at all once the deadline has passed, `Some(None)` for ever.
+    fn left(self) -> Option<Option<Duration>> {
+        match self {
+            Self::Now => None,
+            Self::Never => Some(None),
+            Self::At(moment) => {
+                let left = moment.saturating_duration_since(Instant::now());
+                (!left.is_zero()).then_some(Some(left))
+            }
+        }
+    }
+
+    fn error(self) -> Error {
+        match self {
+            Self::Now => Error::new(ErrorKind::WouldBlock, "the operation would have to wait"),
+            _ => Error::new(ErrorKind::TimedOut, "timed out"),
+        }
+    }
+}
+
+/// What the caller of a blocking operation wants done around its waits. A language binding releases
+/// its interpreter here and looks for signals.
+pub trait Hook {
+    /// Runs `wait`, which blocks this thread in one system call.
+    fn block(&mut self, wait: &mut (dyn FnMut() + Send)) {
+        wait();
+    }
+
+    /// Called when a signal has interrupted the wait.
+    ///
+    /// # Errors
+    ///
+    /// An error ends the operation with [`ErrorKind::Interrupted`], and is its
+    /// [source](Error::into_source).
+    fn interrupted(&mut self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        Ok(())
+    }
+}
+
+/// How one operation waits: its deadline, and the caller's hook if there is one.
+pub struct Wait<'a> {
+    /// Until when.
+    pub deadline: Deadline,
+    hook: Option<&'a mut dyn Hook>,
+}
+
+impl std::fmt::Debug for Wait<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wait")
+            .field("deadline", &self.deadline)
+            .field("hook", &self.hook.is_some())
+            .finish()
+    }
+}
+
+impl Wait<'static> {
+    /// Waits until the deadline; a signal does not end it.
+    #[must_use]
+    pub fn until(deadline: Deadline) -> Self {
+        Self {
+            deadline,
+            hook: None,
+        }
+    }
+}
+
+impl<'a> Wait<'a> {
+    /// Waits until the deadline, through the hook.
+    #[must_use]
+    pub fn hooked(deadline: Deadline, hook: &'a mut dyn Hook) -> Self {
+        Self {
+            deadline,
+            hook: Some(hook),
+        }
+    }
+}
+
+/// What a wait waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// Something can be read, or the end has come.
+    Readable,
+    /// Something can be written, or the other end is gone.
+    Writable,
+    /// Either of the two.
+    Both,
+}
+
+impl Interest {
+    fn flags(self) -> PollFlags {
+        match self {
+            Self::Readable => PollFlags::IN,
+            Self::Writable => PollFlags::OUT,
+            Self::Both => PollFlags::IN | PollFlags::OUT,
+        }
+    }
+}
+
+/// Which queue a sleeping thread belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Queue {
+    /// It waits for the descriptor.
+    Descriptor,
+    /// It waits for its turn to send.
+    Send,
+    /// It waits for its turn to receive.
+    Receive,
+}
+
+/// The state that all operations on one descriptor share: whether it has been closed, who uses it
+/// at this moment, and who sleeps.
+///
+/// Closing wakes every sleeper. It then waits until no thread is inside a system call on the
+/// descriptor, so that its number can safely be given back.
+#[derive(Debug, Default)]
+pub struct Gate {
+    closed: AtomicBool,
+    active: AtomicUsize,
+    sleepers: Mutex<Vec<Sleeper>>,
+}
+
+#[derive(Debug)]
+struct Sleeper {
+    queue: Queue,
+    waker: Arc<Waker>,
+}
+
+impl Gate {
+    /// Whether [`close`](Self::close) has been called.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    /// Closes the gate: operations that wait, and all later ones, fail with
+    /// [`ErrorKind::Closed`]. Returns whether it was open until now, without waiting for those that
+    /// are at work.
+    pub fn shut(&self) -> bool {
+        let was_open = !self.closed.swap(true, Ordering::SeqCst);
+        self.wake_all();
+        was_open
+    }
+
+    /// [Shuts](Self::shut) the gate and waits until nobody is inside, which is at once.
+    pub fn close(&self) -> bool {
+        let was_open = self.shut();
+        // A thread that is active is inside a call that does not block, so this ends at once. The
+        // bound is for a forked child, which may have inherited the count of threads that it does
+        // not have.
+        let patience = Instant::now() + Duration::from_secs(1);
+        while self.active.load(Ordering::SeqCst) != 0 && Instant::now() < patience {
+            std::thread::yield_now();
+        }
+        was_open
+    }
+
+    /// Marks this thread as using the descriptor, for one system call that does not block.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Closed`].
+    pub fn enter(&self) -> Result<Active<'_>> {
+        self.active.fetch_add(1, Ordering::SeqCst);
+        let active = Active(self);
+        if self.is_closed() {
+            return Err(closed());
+        }
+        Ok(active)
+    }
+
+    /// Waits until the descriptor is ready.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Closed`], [`ErrorKind::WouldBlock`] or [`ErrorKind::TimedOut`] at the deadline,
+    /// [`ErrorKind::Interrupted`], [`ErrorKind::Io`].
+    ///
+    /// ```
+    /// use ductworks::engine::{Deadline, Gate, Interest, Wait};
+    /// use std::{os::fd::AsFd, time::Duration};
+    ///
+    /// let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    /// drop(theirs);
+    /// let mut wait = Wait::until(Deadline::after(Duration::from_secs(1)));
+    /// Gate::default().wait(ours.as_fd(), Interest::Readable, &mut wait)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn wait(
+        &self,
+        descriptor: BorrowedFd<'_>,
+        interest: Interest,
+        wait: &mut Wait<'_>,
+    ) -> Result<()> {
+        let descriptor = Some((descriptor, interest));
+        while !self.sleep(descriptor, Queue::Descriptor, || true, wait)? {}
+        Ok(())
+    }
+
+    /// Sleeps until the descriptor is ready, and returns true; or until something else may have
+    /// changed, and returns false. Either may be spurious.
+    ///
+    /// # Errors
+    ///
+    /// `Closed`, `WouldBlock`, `TimedOut`, `Interrupted`, or the system's own.
+    pub(crate) fn sleep(
+        &self,
+        descriptor: Option<(BorrowedFd<'_>, Interest)>,
+        queue: Queue,
+        still_wanted: impl FnOnce() -> bool,
+        wait: &mut Wait<'_>,
+    ) -> Result<bool> {
+        let Some(left) = wait.deadline.left() else {
+            return Err(wait.deadline.error());
+        };
+        let waker = Waker::of_this_thread().map_err(|e| Error::os("create an eventfd", e))?;
+        let _registered = self.register(queue, &waker);
+        // Looked at after registering, so that a change is either seen here or wakes us.
+        if self.is_closed() {
+            return Err(closed());
+        }
+        if !still_wanted() {
+            return Ok(false);
+        }
+        let timeout = left.map(|left| Timespec {
+            tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        });
+        let mut outcome = Ok((false, false));
+        let mut poll = || outcome = poll_two(descriptor, &waker.event, timeout.as_ref());
+        match &mut wait.hook {
+            Some(hook) => hook.block(&mut poll),
+            None => poll(),
+        }
+        match outcome {
+            Ok((ready, woken)) => {
+                if woken {
+                    waker.clear();
+                }
+                Ok(ready)
+            }
+            Err(Errno::INTR) => {
+                if let Some(hook) = &mut wait.hook {
+                    hook.interrupted().map_err(|error| {
+                        Error::new(ErrorKind::Interrupted, "interrupted by a signal")
+                            .with_source(error)
+                    })?;
+                }
+                Ok(false)
+            }
+            Err(error) => Err(Error::os("wait for the descriptor", error)),
+        }
+    }
+
+    /// Wakes one thread of a queue, if one sleeps there.
+    pub(crate) fn wake_one(&self, queue: Queue) {
+        let me = process::id();
+        let sleepers = self.sleepers();
+        // A forked child inherits the entries of threads that it does not have.
+        if let Some(next) = sleepers
+            .iter()
+            .find(|sleeper| sleeper.queue == queue && sleeper.waker.process == me)
+        {
+            next.waker.wake();
+        }
+    }
+
+    pub(crate) fn wake_all(&self) {
+        let me = process::id();
+        for sleeper in self.sleepers().iter() {
+            if sleeper.waker.process == me {
+                sleeper.waker.wake();
+            }
+        }
+    }
+
+    fn register(&self, queue: Queue, waker: &Arc<Waker>) -> Registered<'_> {
+        self.sleepers().push(Sleeper {
+            queue,
+            waker: Arc::clone(waker),
+        });
+        Registered {
+            gate: self,
+            queue,
+            waker: Arc::clone(waker),
+        }
+    }
+
+    fn sleepers(&self) -> MutexGuard<'_, Vec<Sleeper>> {
+        // The list is whole whenever the lock is free: nothing panics while it is held.
+        self.sleepers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(crate) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "this end has been closed")
+}
+
+/// A thread that is using the descriptor; see [`Gate::enter`].
+#[derive(Debug)]
+pub struct Active<'a>(&'a Gate);
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+struct Registered<'a> {
+    gate: &'a Gate,
+    queue: Queue,
+    waker: Arc<Waker>,
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        let mut sleepers = self.gate.sleepers();
+        if let Some(at) = sleepers.iter().position(|sleeper| {
+            sleeper.queue == self.queue && Arc::ptr_eq(&sleeper.waker, &self.waker)
+        }) {
+            sleepers.remove(at);
+        }
+    }
+}
+
+/// Ends the sleep of one thread. The descriptor belongs to the thread, not to a duct: a duct keeps
+/// a single one, and a thread that never blocks needs none.
+#[derive(Debug)]
+struct Waker {
+    event: OwnedFd,
+    process: u32,
+}
+
+thread_local! {
+    static WAKER: RefCell<Option<Arc<Waker>>> = const { RefCell::new(None) };
+}
+
+impl Waker {
+    fn of_this_thread() -> io::Result<Arc<Self>> {
+        let process = process::id();
+        WAKER.with_borrow_mut(|slot| match slot {
+            Some(waker) if waker.process == process => Ok(Arc::clone(waker)),
+            // A forked child shares its parent's eventfd and needs one of its own.
+            _ => {
+                let event =
+                    rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+                let waker = Arc::new(Self { event, process });
+                *slot = Some(Arc::clone(&waker));
+                Ok(waker)
+            }
+        })
+    }
+
+    fn wake(&self) {
+        // The only possible failure is a counter that is full, and then it has rung already.
+        let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
+    }
+
+    fn clear(&self) {
+        let _ = rustix::io::read(&self.event, &mut [0u8; 8]);
+    }
+}
+
+fn poll_two(
+    descriptor: Option<(BorrowedFd<'_>, Interest)>,
+    event: &OwnedFd,
+    timeout: Option<&Timespec>,
+) -> Result<(bool, bool), Errno> {
+    let bell = PollFd::new(event, PollFlags::IN);
+    let Some((descriptor, interest)) = descriptor else {
+        let mut fds = [bell];
+        rustix::event::poll(&mut fds, timeout)?;
+        return Ok((false, !fds[0].revents().is_empty()));
+    };
+    let mut fds = [PollFd::from_borrowed_fd(descriptor, interest.flags()), bell];
+    rustix::event::poll(&mut fds, timeout)?;
+    if fds[0].revents().contains(PollFlags::NVAL) {
+        return Err(Errno::BADF);
+    }
+    Ok((!fds[0].revents().is_empty(), !fds[1].revents().is_empty()))
+}

@@ -1,0 +1,162 @@
+//! Unix sockets.
+
+use std::fs;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+
+use super::Bound;
+use super::private::PrivatePath;
+use crate::address::Address;
+use crate::error::{Error, ErrorKind, Result};
+use crate::process;
+
+/// How often a private directory is made anew: another process may clear an empty one away.
+const ATTEMPTS: usize = 8;
+
+/// Two connected sockets without a name.
+pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd)> {
+    rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .map_err(|e| Error::os("make a socket pair", e))
+}
+
+pub(super) fn bind_private(backlog: i32) -> Result<Bound> {
+    let mut attempt = 1;
+    loop {
+        let place = PrivatePath::choose()?;
+        place.create()?;
+        match bind_one(place.path(), backlog) {
+            Ok(socket) => {
+                return Ok(Bound {
+                    socket,
+                    address: Address::unix(place.path())?,
+                    name: Some(BoundPath::Private { _place: place }),
+                });
+            }
+            Err(Errno::NOENT) if attempt < ATTEMPTS => attempt += 1,
+            Err(error) => {
+                let path = place.path().display();
+                return Err(Error::os(format_args!("listen at {path}"), error));
+            }
+        }
+    }
+}
+
+pub(super) fn bind(path: &Path, backlog: i32) -> Result<Bound> {
+    let socket = bind_one(path, backlog)
+        .map_err(|e| Error::os(format_args!("listen at {}", path.display()), e))?;
+    let address = Address::unix(path)?;
+    Ok(Bound {
+        socket,
+        address,
+        name: BoundPath::given(path),
+    })
+}
+
+fn bind_one(path: &Path, backlog: i32) -> rustix::io::Result<OwnedFd> {
+    let address = SocketAddrUnix::new(path)?;
+    let socket = stream_socket()?;
+    rustix::net::bind(&socket, &address)?;
+    let listening = rustix::net::listen(&socket, backlog);
+    if listening.is_err() {
+        let _ = fs::remove_file(path);
+    }
+    listening.map(|()| socket)
+}
+
+/// The socket does not block, so a full queue is reported and the caller can look at its deadline.
+pub(super) fn connect(path: &Path) -> Result<OwnedFd> {
+    let connected = SocketAddrUnix::new(path).and_then(|address| {
+        let socket = stream_socket()?;
+        rustix::net::connect(&socket, &address)?;
+        rustix::io::ioctl_fionbio(&socket, false)?;
+        Ok(socket)
+    });
+    connected.map_err(|e| Error::os(format_args!("connect to {}", path.display()), e))
+}
+
+fn stream_socket() -> rustix::io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+}
+
+/// Checks that the other end of a Unix socket runs as this process's user. TCP sockets pass.
+///
+/// The kernel notes the user when the other end connects, or listens (`SO_PEERCRED`, `unix(7)`).
+///
+/// # Errors
+///
+/// [`ErrorKind::PermissionDenied`] if it runs as another user, [`ErrorKind::Io`] if the system
+/// cannot tell.
+pub fn verify_peer(socket: BorrowedFd<'_>) -> Result<()> {
+    if super::family(socket)? != AddressFamily::UNIX {
+        return Ok(());
+    }
+    let peer = sockopt::socket_peercred(socket)
+        .map_err(|e| Error::os("tell which user is at the other end", e))?;
+    let (expected, found) = (rustix::process::geteuid(), peer.uid);
+    if expected == found {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::PermissionDenied,
+        format!(
+            "expected the other end to run as user {}, but it runs as user {}",
+            expected.as_raw(),
+            found.as_raw()
+        ),
+    ))
+}
+
+/// A bound name, which goes when this is dropped, if it is still the one that was made here.
+#[derive(Debug)]
+pub(crate) enum BoundPath {
+    Private {
+        _place: PrivatePath,
+    },
+    Given {
+        path: PathBuf,
+        device: u64,
+        inode: u64,
+        creator: u32,
+    },
+}
+
+impl BoundPath {
+    fn given(path: &Path) -> Option<Self> {
+        let facts = fs::symlink_metadata(path).ok()?;
+        Some(Self::Given {
+            // The process may change its directory.
+            path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+            device: facts.dev(),
+            inode: facts.ino(),
+            creator: process::id(),
+        })
+    }
+}
+
+impl Drop for BoundPath {
+    fn drop(&mut self) {
+        let Self::Given {
+            path,
+            device,
+            inode,
+            creator,
+        } = self
+        else {
+            return; // The private place removes itself.
+        };
+        let same = |facts: fs::Metadata| facts.dev() == *device && facts.ino() == *inode;
+        if *creator == process::id() && fs::symlink_metadata(&*path).is_ok_and(same) {
+            let _ = fs::remove_file(path);
+        }
+    }
+}

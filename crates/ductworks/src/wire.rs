@@ -1,0 +1,123 @@
+//! The wire formats: bytes in, frames out. No socket and no clock.
+//!
+//! A [`Framing`] says what stands before a message's payload. [`Incoming`] takes frames apart
+//! however the bytes are split, and never asks for a byte beyond the end of the current frame;
+//! [`Outgoing`] keeps what is left of a frame of which only a part could be written.
+
+mod incoming;
+mod outgoing;
+mod v1;
+
+use std::fmt;
+
+pub use incoming::{Incoming, Step};
+pub use outgoing::Outgoing;
+pub use v1::V1;
+
+/// The longest head of any framing, in bytes.
+pub const HEAD_MAX: usize = 16;
+
+/// What stands before the payload of each message.
+///
+/// ```
+/// use ductworks::wire::{Framing, Parsed, V1};
+///
+/// let head = V1::head(5).expect("5 bytes fit");
+/// assert_eq!(head.as_ref(), b"\x54\x00\x00\x00\x05");
+/// assert_eq!(V1::parse(head.as_ref()), Ok(Parsed::Payload(5)));
+/// assert_eq!(V1::parse(&head.as_ref()[..2]), Ok(Parsed::Need(5)));
+/// ```
+pub trait Framing {
+    /// The longest payload that the format can express, in bytes.
+    const PAYLOAD_MAX: u64;
+
+    /// The head of a payload of `len` bytes, or nothing if the format cannot express that length.
+    fn head(len: usize) -> Option<Head>;
+
+    /// Reads the beginning of a frame. `bytes` may be any prefix of a head, even an empty one, and
+    /// never holds more than the head that an earlier answer asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`Violation`] as soon as the bytes cannot be the beginning of any head.
+    fn parse(bytes: &[u8]) -> Result<Parsed, Violation>;
+}
+
+/// What [`Framing::parse`] made of the bytes so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// The head has at least this many bytes in all, which are not there yet.
+    Need(usize),
+    /// The head is complete; the payload has this many bytes.
+    Payload(u64),
+}
+
+/// An encoded head.
+#[derive(Clone, Copy)]
+pub struct Head {
+    bytes: [u8; HEAD_MAX],
+    len: usize,
+}
+
+impl Head {
+    fn new(head: &[u8]) -> Self {
+        let mut bytes = [0; HEAD_MAX];
+        bytes[..head.len()].copy_from_slice(head);
+        Self {
+            bytes,
+            len: head.len(),
+        }
+    }
+}
+
+impl AsRef<[u8]> for Head {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+impl fmt::Debug for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Head").field(&self.as_ref()).finish()
+    }
+}
+
+/// Bytes that no peer which speaks the protocol sends. There is no way to find the next frame after
+/// one, so a duct is closed by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Violation {
+    /// The first byte of a frame is not the one that begins every frame.
+    Magic {
+        /// The byte that begins every frame.
+        expected: u8,
+        /// The byte that came.
+        found: u8,
+    },
+    /// The head declares a payload over the receiver's limit.
+    TooLarge {
+        /// The declared length of the payload, in bytes.
+        declared: u64,
+        /// The receiver's limit, in bytes.
+        limit: usize,
+    },
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Magic { expected, found } => write!(
+                f,
+                "expected a message to begin with the magic byte 0x{expected:02x}, got \
+                 0x{found:02x}: the other end is no duct, or is out of step"
+            ),
+            Self::TooLarge { declared, limit } => write!(
+                f,
+                "the other end announced a message of {declared} bytes, and the limit is {limit}; \
+                 raise the limit on both ends if this is wanted"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Violation {}

@@ -1,0 +1,350 @@
+//! Takes frames apart, however the bytes arrive.
+
+use std::io;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+
+use super::{Framing, HEAD_MAX, Parsed, Violation};
+
+/// Memory for a payload never exceeds twice what has arrived plus this, in bytes, whatever length
+/// the other end declares. A buffer up to this size is kept for the next message.
+const HEADROOM: usize = 64 * 1024;
+
+/// How reading into an [`Incoming`] went.
+#[derive(Debug)]
+pub enum Step {
+    /// This many bytes of the frame were read; zero is the end of the stream.
+    Read(usize),
+    /// The reader failed. What had been read before is kept.
+    Failed(io::Error),
+    /// The bytes break the protocol.
+    Violated(Violation),
+}
+
+/// The frame that is being received: as much of it as has arrived.
+///
+/// It survives any interruption: reading goes on where it stopped.
+///
+/// ```
+/// use ductworks::wire::{Incoming, V1};
+///
+/// let mut frame = Incoming::<V1>::default();
+/// let stream = b"\x54\x00\x00\x00\x02hi\x54...";
+/// assert_eq!(frame.push(&stream[..3], 1024), Ok(3)); // any split will do
+/// assert_eq!(frame.push(&stream[3..], 1024), Ok(4)); // never beyond the frame's end
+/// assert_eq!(frame.take(), Some(b"hi".to_vec()));
+/// ```
+#[derive(Debug)]
+pub struct Incoming<F> {
+    head: [u8; HEAD_MAX],
+    head_len: usize,
+    /// The payload's length, once the head is complete.
+    len: Option<usize>,
+    payload: Vec<u8>,
+    framing: PhantomData<fn() -> F>,
+}
+
+impl<F> Default for Incoming<F> {
+    fn default() -> Self {
+        Self {
+            head: [0; HEAD_MAX],
+            head_len: 0,
+            len: None,
+            payload: Vec::new(),
+            framing: PhantomData,
+        }
+    }
+}
+
+impl<F: Framing> Incoming<F> {
+    /// Whether no byte of a frame has been read yet.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.head_len == 0
+    }
+
+    /// Whether the whole frame is here, ready to [`take`](Self::take).
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.len == Some(self.payload.len())
+    }
+
+    /// The payload's declared length in bytes, once the head is complete.
+    #[must_use]
+    pub fn declared(&self) -> Option<usize> {
+        self.len
+    }
+
+    /// The part of the payload that has arrived.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
+    /// How many bytes the next [`fill`](Self::fill) asks for at most: what the current head, or
+    /// else the payload, still lacks.
+    #[must_use]
+    pub fn missing(&self) -> usize {
+        match self.len {
+            Some(len) => len - self.payload.len(),
+            None => match F::parse(&self.head[..self.head_len]) {
+                Ok(Parsed::Need(need)) => need.min(HEAD_MAX) - self.head_len,
+                Ok(Parsed::Payload(_)) | Err(_) => 0,
+            },
+        }
+    }
+
+    /// Lets `read` write into the place where the frame's next bytes belong, which has room for at
+    /// most `most` bytes and never for more than the current frame lacks. `read` returns the part
+    /// of it that it filled.
+    pub fn fill<R>(&mut self, limit: usize, most: usize, read: R) -> Step
+    where
+        R: for<'a> FnOnce(&'a mut [MaybeUninit<u8>]) -> io::Result<&'a mut [u8]>,
+    {
+        let missing = self.missing().min(most);
+        if self.len.is_none() {
+            let mut place = [MaybeUninit::uninit(); HEAD_MAX];
+            return match read(&mut place[..missing]) {
+                Ok(got) => {
+                    let end = self.head_len + got.len();
+                    self.head[self.head_len..end].copy_from_slice(got);
+                    self.head_len = end;
+                    match self.parse_head(limit) {
+                        Ok(()) => Step::Read(got.len()),
+                        Err(violation) => Step::Violated(violation),
+                    }
+                }
+                Err(error) => Step::Failed(error),
+            };
+        }
+        if let Err(error) = self.make_room() {
+            return Step::Failed(error);
+        }
+        let start = self.payload.len();
+        let place = self.payload.spare_capacity_mut();
+        let missing = missing.min(place.len());
+        let place = &mut place[..missing];
+        let address = place.as_ptr().cast::<u8>();
+        match read(place) {
+            Ok(got) => {
+                assert!(
+                    std::ptr::eq(got.as_ptr(), address) && got.len() <= missing,
+                    "the reader returned another slice than the one that it was given"
+                );
+                let got = got.len();
+                // SAFETY: `got` was a `&mut [u8]` that begins where the spare capacity begins and
+                // lies within it, as just checked, so these bytes are initialised.
+                unsafe { self.payload.set_len(start + got) };
+                Step::Read(got)
+            }
+            Err(error) => Step::Failed(error),
+        }
+    }
+
+    /// Takes as many of `bytes` as belong to the current frame and returns how many those were.
+    ///
+    /// # Errors
+    ///
+    /// [`Violation`] if the bytes break the protocol, or declare more than `limit` bytes.
+    pub fn push(&mut self, bytes: &[u8], limit: usize) -> Result<usize, Violation> {
+        let mut taken = 0;
+        while taken < bytes.len() && !self.is_complete() {
+            let rest = &bytes[taken..];
+            let step = self.fill(limit, rest.len(), |place| {
+                // All of `place` is written: it is no longer than `rest`.
+                let filled = place.len().min(rest.len());
+                Ok(place[..filled].write_copy_of_slice(&rest[..filled]))
+            });
+            match step {
+                Step::Read(count) => taken += count,
+                Step::Violated(violation) => return Err(violation),
+                Step::Failed(_) => {
+                    return Err(Violation::TooLarge {
+                        declared: self.len.unwrap_or_default() as u64,
+                        limit,
+                    });
+                }
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Whether the frame would be complete with `byte` as its next one. It is not consumed.
+    ///
+    /// # Errors
+    ///
+    /// [`Violation`] if that byte would break the protocol.
+    pub fn completes_with(&self, byte: u8) -> Result<bool, Violation> {
+        if let Some(len) = self.len {
+            return Ok(self.payload.len() + 1 == len);
+        }
+        let mut head = self.head;
+        head[self.head_len] = byte;
+        Ok(F::parse(&head[..=self.head_len])? == Parsed::Payload(0))
+    }
+
+    /// Takes the payload and makes ready for the next frame, if the frame is complete.
+    #[must_use]
+    pub fn take(&mut self) -> Option<Vec<u8>> {
+        if !self.is_complete() {
+            return None;
+        }
+        self.head_len = 0;
+        self.len = None;
+        Some(std::mem::take(&mut self.payload))
+    }
+
+    /// Forgets the frame, whose payload the caller has read by itself.
+    pub fn finish(&mut self) {
+        self.head_len = 0;
+        self.len = None;
+        self.payload.clear();
+    }
+
+    /// Offers the memory of an earlier payload for the next one. A large one is given back to the
+    /// system instead.
+    pub fn recycle(&mut self, mut memory: Vec<u8>) {
+        if memory.capacity() <= HEADROOM
+            && self.payload.capacity() < memory.capacity()
+            && self.len.is_none()
+        {
+            memory.clear();
+            self.payload = memory;
+        }
+    }
+
+    fn parse_head(&mut self, limit: usize) -> Result<(), Violation> {
+        if let Parsed::Payload(declared) = F::parse(&self.head[..self.head_len])? {
+            match usize::try_from(declared) {
+                Ok(len) if len <= limit => self.len = Some(len),
+                _ => return Err(Violation::TooLarge { declared, limit }),
+            }
+        }
+        Ok(())
+    }
+
+    fn make_room(&mut self) -> io::Result<()> {
+        let received = self.payload.len();
+        if received < self.payload.capacity() {
+            return Ok(());
+        }
+        let len = self.len.unwrap_or_default();
+        let target = len.min(received.saturating_mul(2).saturating_add(HEADROOM));
+        self.payload
+            .try_reserve_exact(target - received)
+            .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::V1;
+    use super::*;
+
+    fn stream_of(messages: &[Vec<u8>]) -> Vec<u8> {
+        let mut stream = Vec::new();
+        for message in messages {
+            stream.extend_from_slice(V1::head(message.len()).unwrap().as_ref());
+            stream.extend_from_slice(message);
+        }
+        stream
+    }
+
+    proptest! {
+        #[test]
+        fn every_split_of_a_stream_decodes_alike(
+            messages in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..12),
+            cuts in prop::collection::vec(1usize..40, 1..200),
+        ) {
+            let stream = stream_of(&messages);
+            let mut cuts = cuts.iter().cycle();
+            let mut frame = Incoming::<V1>::default();
+            let mut decoded = Vec::new();
+            let mut rest = &stream[..];
+            while !rest.is_empty() {
+                let piece = &rest[..rest.len().min(*cuts.next().unwrap())];
+                let taken = frame.push(piece, 1024).unwrap();
+                rest = &rest[taken..];
+                if let Some(message) = frame.take() {
+                    decoded.push(message);
+                }
+            }
+            prop_assert!(frame.is_fresh());
+            prop_assert_eq!(decoded, messages);
+        }
+
+        #[test]
+        fn a_frame_never_takes_a_byte_of_the_next(message in prop::collection::vec(any::<u8>(), 0..300), tail in prop::collection::vec(any::<u8>(), 0..50)) {
+            let mut stream = stream_of(&[message]);
+            let end = stream.len();
+            stream.extend_from_slice(&tail);
+            let mut frame = Incoming::<V1>::default();
+            prop_assert_eq!(frame.push(&stream, 1024), Ok(end));
+            prop_assert!(frame.is_complete());
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic_and_never_exceed_the_limit(bytes in prop::collection::vec(any::<u8>(), 0..400), limit in 0usize..100) {
+            let mut frame = Incoming::<V1>::default();
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                match frame.push(rest, limit) {
+                    Ok(taken) => rest = &rest[taken..],
+                    Err(_) => break,
+                }
+                if let Some(message) = frame.take() {
+                    prop_assert!(message.len() <= limit);
+                }
+            }
+        }
+
+        #[test]
+        fn memory_follows_what_has_arrived(arrived in 0usize..400_000) {
+            let mut frame = Incoming::<V1>::default();
+            frame.push(V1::head(1 << 30).unwrap().as_ref(), 1 << 30).unwrap();
+            for chunk in vec![7; arrived].chunks(10_000) {
+                frame.push(chunk, 1 << 30).unwrap();
+                prop_assert!(frame.payload.capacity() <= 2 * frame.payload.len() + HEADROOM);
+            }
+        }
+    }
+
+    #[test]
+    fn a_wrong_magic_byte_is_refused_at_once() {
+        let mut frame = Incoming::<V1>::default();
+        let violation = frame.push(b"G", 10).unwrap_err();
+        assert_eq!(
+            violation,
+            Violation::Magic {
+                expected: 0x54,
+                found: b'G'
+            }
+        );
+    }
+
+    #[test]
+    fn a_length_over_the_limit_is_refused_before_any_memory_is_taken() {
+        let mut frame = Incoming::<V1>::default();
+        let violation = frame.push(b"\x54\xff\xff\xff\xff", 10).unwrap_err();
+        assert_eq!(
+            violation,
+            Violation::TooLarge {
+                declared: u32::MAX.into(),
+                limit: 10
+            }
+        );
+        assert_eq!(frame.payload.capacity(), 0);
+    }
+
+    #[test]
+    fn the_byte_that_would_complete_a_frame_is_known_before_it_is_read() {
+        let mut frame = Incoming::<V1>::default();
+        frame.push(b"\x54\0\0\0", 10).unwrap();
+        assert_eq!(frame.completes_with(0), Ok(true));
+        assert_eq!(frame.completes_with(2), Ok(false));
+        frame.push(b"\x02a", 10).unwrap();
+        assert_eq!(frame.completes_with(b'b'), Ok(true));
+    }
+}
