@@ -1,1 +1,38 @@
+//! The native module of the Python package `ductworks`: its classes and functions are documented in
+//! `python/ductworks`, which gives them their Python names.
 
+mod buffer;
+mod codec;
+mod error;
+mod foreign;
+mod hook;
+mod json;
+mod memory;
+mod message;
+mod place;
+mod raw;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+mod _native {
+    #[pymodule_export]
+    use crate::codec::{default_deserializer, default_serializer};
+    #[pymodule_export]
+    use crate::message::MessageDuct;
+    #[pymodule_export]
+    use crate::place::PrivatePath;
+    #[pymodule_export]
+    use crate::raw::{RawDuct, verify_peer};
+
+    use super::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add(
+            "DEFAULT_MESSAGE_LIMIT",
+            ductworks::engine::DEFAULT_MESSAGE_LIMIT,
+        )
+    }
+}

@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gate::{Gate, Interest, Queue, Wait};
 use crate::process;
 use crate::turn::{Held, Turn};
-use crate::wire::{Framing, Incoming, Outgoing, Step, V1, Violation};
+use crate::wire::{Body, Framing, Incoming, Outgoing, Step, V1, Violation};
 
 /// The limit on a message's size unless another is set: 64 MiB.
 pub const DEFAULT_MESSAGE_LIMIT: usize = 64 * 1024 * 1024;
@@ -128,10 +128,10 @@ impl<S: AsFd> Stream for Socket<S> {
 /// as a language binding does. All calls of one channel must be given the same stream. Sending and
 /// receiving have a lock each, so the two directions never wait for each other.
 #[derive(Debug)]
-pub struct Channel<F = V1> {
+pub struct Channel<F = V1, B = Vec<u8>> {
     gate: Gate,
     sender: Turn<Outgoing>,
-    receiver: Turn<Incoming<F>>,
+    receiver: Turn<Incoming<F, B>>,
     /// The process that is in the middle of sending a frame, or [`NOBODY`].
     sending: AtomicU32,
     /// The process that is in the middle of receiving one.
@@ -155,7 +155,7 @@ enum Help {
     GivenByAnother,
 }
 
-impl<F: Framing> Default for Channel<F> {
+impl<F: Framing, B: Body> Default for Channel<F, B> {
     fn default() -> Self {
         Self {
             gate: Gate::default(),
@@ -171,7 +171,7 @@ impl<F: Framing> Default for Channel<F> {
     }
 }
 
-impl<F: Framing> Channel<F> {
+impl<F: Framing, B: Body> Channel<F, B> {
     /// The largest message, in bytes, that may be sent or received.
     #[must_use]
     pub fn message_limit(&self) -> usize {
@@ -258,20 +258,48 @@ impl<F: Framing> Channel<F> {
         self.send_frame(stream, &mut [], wait)
     }
 
-    /// Receives one message. Its memory may be given back with [`recycle`](Self::recycle).
+    /// Receives one message, in memory of the kind that `make` gives for its length, or in what was
+    /// recycled where that gives none.
     ///
     /// # Errors
     ///
     /// `Closed`, `Disconnected`, `Reset`, `Truncated`, `TimedOut`, `WouldBlock`, `Interrupted`,
     /// `TooLarge`, `Protocol`, `Forked`, `Io`. After the passing ones among them the next call goes
-    /// on where this one stopped.
-    pub fn receive<S: Stream>(&self, stream: &S, wait: &mut Wait<'_>) -> Result<Vec<u8>> {
+    /// on where this one stopped, in the memory that was made.
+    pub fn receive_in<S: Stream>(
+        &self,
+        stream: &S,
+        make: impl FnOnce(usize) -> Option<B>,
+        wait: &mut Wait<'_>,
+    ) -> Result<B> {
         let mut frame = self.begin_receive(wait)?;
+        if frame.declared().is_none() {
+            let len = self.receive_head(stream, &mut frame, wait)?;
+            if let Some(memory) = make(len) {
+                frame.place_in(memory);
+            }
+        }
         while !frame.is_complete() {
             self.receive_step(stream, &mut frame, usize::MAX, wait)?;
         }
         self.end_receive();
         Ok(frame.take().unwrap_or_default())
+    }
+
+    /// Receives one message. Its memory may be given back with [`recycle`](Self::recycle).
+    ///
+    /// # Errors
+    ///
+    /// As for [`receive_in`](Self::receive_in).
+    pub fn receive<S: Stream>(&self, stream: &S, wait: &mut Wait<'_>) -> Result<B> {
+        self.receive_in(stream, |_| None, wait)
+    }
+
+    /// Gives the memory of a received message back for the next one.
+    pub fn recycle(&self, memory: B) {
+        if let Some(mut frame) = self.receiver.try_take(&self.gate) {
+            frame.recycle(memory);
+        }
     }
 
     /// Receives one message into the beginning of `place` and returns its length.
@@ -286,12 +314,7 @@ impl<F: Framing> Channel<F> {
         wait: &mut Wait<'_>,
     ) -> Result<usize> {
         let mut frame = self.begin_receive(wait)?;
-        let len = loop {
-            match frame.declared() {
-                Some(len) => break len,
-                None => self.receive_step(stream, &mut frame, usize::MAX, wait)?,
-            }
-        };
+        let len = self.receive_head(stream, &mut frame, wait)?;
         let room = place.len();
         let Some(place) = place.get_mut(..len) else {
             self.receiving.store(process::id(), Ordering::SeqCst);
@@ -330,13 +353,6 @@ impl<F: Framing> Channel<F> {
         Ok(len)
     }
 
-    /// Gives the memory of a received message back for the next one.
-    pub fn recycle(&self, memory: Vec<u8>) {
-        if let Some(mut frame) = self.receiver.try_take(&self.gate) {
-            frame.recycle(memory);
-        }
-    }
-
     /// Waits until [`receive`](Self::receive) would return at once, with a whole message or an
     /// error: true; or until the deadline: false. While another thread receives, the next message
     /// is that thread's.
@@ -346,7 +362,7 @@ impl<F: Framing> Channel<F> {
     ///
     /// # Errors
     ///
-    /// `Closed`, `Interrupted`, `TooLarge`, `Protocol`, `Forked`, `Io`.
+    /// `Closed`, `Interrupted`, `Forked`, `Io`.
     pub fn poll<S: Stream>(&self, stream: &S, wait: &mut Wait<'_>) -> Result<bool> {
         let outcome = self
             .begin_receive(wait)
@@ -356,6 +372,7 @@ impl<F: Framing> Channel<F> {
             Err(error) => match error.kind() {
                 ErrorKind::TimedOut | ErrorKind::WouldBlock => Ok(false),
                 ErrorKind::Disconnected | ErrorKind::Reset | ErrorKind::Truncated => Ok(true),
+                ErrorKind::TooLarge | ErrorKind::Protocol => Ok(true),
                 _ => Err(error),
             },
         }
@@ -565,7 +582,7 @@ impl<F: Framing> Channel<F> {
 
     // Receiving.
 
-    fn begin_receive(&self, wait: &mut Wait<'_>) -> Result<Held<'_, Incoming<F>>> {
+    fn begin_receive(&self, wait: &mut Wait<'_>) -> Result<Held<'_, Incoming<F, B>>> {
         self.refuse_inherited(&self.receiving, "receiving")?;
         self.receiver
             .take(&self.gate, wait)
@@ -578,16 +595,34 @@ impl<F: Framing> Channel<F> {
         }
     }
 
+    /// Reads until the length of the payload is known.
+    fn receive_head<S: Stream>(
+        &self,
+        stream: &S,
+        frame: &mut Incoming<F, B>,
+        wait: &mut Wait<'_>,
+    ) -> Result<usize> {
+        loop {
+            match frame.declared() {
+                Some(len) => return Ok(len),
+                None => self.receive_step(stream, frame, usize::MAX, wait)?,
+            }
+        }
+    }
+
     /// Reads at most `most` bytes of the frame, or waits until some can be read.
     fn receive_step<S: Stream>(
         &self,
         stream: &S,
-        frame: &mut Incoming<F>,
+        frame: &mut Incoming<F, B>,
         most: usize,
         wait: &mut Wait<'_>,
     ) -> Result<()> {
         let step = {
             let _active = self.gate.enter().map_err(|error| self.explain(error))?;
+            if frame.is_large() {
+                frame.expect(stream.available().unwrap_or_default());
+            }
             frame.fill(self.message_limit(), most, |place| {
                 stream.read_uninit(place)
             })
@@ -683,7 +718,7 @@ impl<F: Framing> Channel<F> {
         }
     }
 
-    fn ended(&self, frame: &Incoming<F>) -> Error {
+    fn ended(&self, frame: &Incoming<F, B>) -> Error {
         if !frame.is_fresh() {
             return truncated(frame.payload().len(), frame.declared());
         }
@@ -699,7 +734,7 @@ impl<F: Framing> Channel<F> {
     fn poll_frame<S: Stream>(
         &self,
         stream: &S,
-        frame: &mut Incoming<F>,
+        frame: &mut Incoming<F, B>,
         wait: &mut Wait<'_>,
     ) -> Result<()> {
         loop {
@@ -734,7 +769,7 @@ impl<F: Framing> Channel<F> {
     }
 
     /// Whether the stream holds the whole of a frame of which nothing has been read yet.
-    fn is_whole_in_stream<S: Stream>(&self, stream: &S, frame: &Incoming<F>) -> Result<bool> {
+    fn is_whole_in_stream<S: Stream>(&self, stream: &S, frame: &Incoming<F, B>) -> Result<bool> {
         if !frame.is_fresh() {
             return Ok(false);
         }

@@ -566,11 +566,10 @@ macro_rules! receiving_methods {
         }
 
         /// Waits for `timeout` at most until a receive would return at once, with a whole message
-        /// or with the end.
+        /// or with an error.
         ///
         /// # Errors
         ///
-        /// [`ErrorKind::TooLarge`] or [`ErrorKind::Protocol`], which close the duct;
         /// [`ErrorKind::Closed`], [`ErrorKind::Forked`], [`ErrorKind::Io`].
         ///
         /// ```

@@ -4,4 +4,4 @@
 pub use crate::channel::{Channel, DEFAULT_MESSAGE_LIMIT, Socket, Stream};
 pub use crate::gate::{Active, Deadline, Gate, Hook, Interest, Wait};
 pub use crate::transport::private::PrivatePath;
-pub use crate::transport::verify_peer;
+pub use crate::transport::{prepare, verify_peer};

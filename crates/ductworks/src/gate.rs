@@ -230,6 +230,19 @@ impl Gate {
         interest: Interest,
         wait: &mut Wait<'_>,
     ) -> Result<()> {
+        if self.is_closed() {
+            return Err(closed());
+        }
+        // A deadline bounds the wait, not the first look.
+        let mut look = [PollFd::from_borrowed_fd(descriptor, interest.flags())];
+        let at_once = Some(&Timespec::default());
+        match rustix::event::poll(&mut look, at_once) {
+            Ok(1) if look[0].revents().contains(PollFlags::NVAL) => {
+                return Err(Error::os("wait for the descriptor", Errno::BADF));
+            }
+            Ok(1) => return Ok(()),
+            _ => {} // An error shows itself again.
+        }
         let descriptor = Some((descriptor, interest));
         while !self.sleep(descriptor, Queue::Descriptor, || true, wait)? {}
         Ok(())

@@ -84,11 +84,20 @@ pub(crate) enum Accepted {
     Nobody,
 }
 
-/// Makes a connected socket ready: checks who is at the other end of a Unix one, and sends small
-/// TCP messages at once.
-pub(crate) fn prepare(socket: BorrowedFd<'_>) -> Result<()> {
+/// Makes a newly connected socket ready: checks who is at the other end of a Unix one and gives it
+/// room for large messages, and lets a TCP one send small messages at once.
+///
+/// # Errors
+///
+/// [`ErrorKind::PermissionDenied`] if the other end runs as another user,
+/// [`ErrorKind::InvalidInput`] if it is a socket of another kind, [`ErrorKind::Io`].
+pub fn prepare(socket: BorrowedFd<'_>) -> Result<()> {
     match family(socket)? {
-        AddressFamily::UNIX => verify_peer(socket),
+        AddressFamily::UNIX => {
+            verify_peer(socket)?;
+            unix::widen(socket);
+            Ok(())
+        }
         AddressFamily::INET | AddressFamily::INET6 => tcp::prepare(socket),
         other => Err(Error::new(
             ErrorKind::InvalidInput,

@@ -4,12 +4,14 @@
 //! however the bytes are split, and never asks for a byte beyond the end of the current frame;
 //! [`Outgoing`] keeps what is left of a frame of which only a part could be written.
 
+mod body;
 mod incoming;
 mod outgoing;
 mod v1;
 
 use std::fmt;
 
+pub use body::Body;
 pub use incoming::{Incoming, Step};
 pub use outgoing::Outgoing;
 pub use v1::V1;

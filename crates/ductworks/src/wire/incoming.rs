@@ -4,11 +4,15 @@ use std::io;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
-use super::{Framing, HEAD_MAX, Parsed, Violation};
+use super::{Body, Framing, HEAD_MAX, Parsed, Violation};
 
 /// Memory for a payload never exceeds twice what has arrived plus this, in bytes, whatever length
-/// the other end declares. A buffer up to this size is kept for the next message.
+/// the other end declares.
 const HEADROOM: usize = 64 * 1024;
+
+/// The largest buffer that is kept for the next message, in bytes: fresh memory of that size costs
+/// more than what it is filled with.
+const KEPT: usize = 2 * 1024 * 1024;
 
 /// How reading into an [`Incoming`] went.
 #[derive(Debug)]
@@ -35,28 +39,31 @@ pub enum Step {
 /// assert_eq!(frame.take(), Some(b"hi".to_vec()));
 /// ```
 #[derive(Debug)]
-pub struct Incoming<F> {
+pub struct Incoming<F, B = Vec<u8>> {
     head: [u8; HEAD_MAX],
     head_len: usize,
     /// The payload's length, once the head is complete.
     len: Option<usize>,
-    payload: Vec<u8>,
+    payload: B,
+    /// How many bytes are known to lie ready in the stream.
+    ready: usize,
     framing: PhantomData<fn() -> F>,
 }
 
-impl<F> Default for Incoming<F> {
+impl<F, B: Body> Default for Incoming<F, B> {
     fn default() -> Self {
         Self {
             head: [0; HEAD_MAX],
             head_len: 0,
             len: None,
-            payload: Vec::new(),
+            payload: B::default(),
+            ready: 0,
             framing: PhantomData,
         }
     }
 }
 
-impl<F: Framing> Incoming<F> {
+impl<F: Framing, B: Body> Incoming<F, B> {
     /// Whether no byte of a frame has been read yet.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
@@ -78,7 +85,13 @@ impl<F: Framing> Incoming<F> {
     /// The part of the payload that has arrived.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
-        &self.payload
+        self.payload.as_slice()
+    }
+
+    /// Sets the memory for the payload, of which nothing has been read yet.
+    pub fn place_in(&mut self, memory: B) {
+        debug_assert!(self.payload.is_empty(), "the payload has a place already");
+        self.payload = memory;
     }
 
     /// How many bytes the next [`fill`](Self::fill) asks for at most: what the current head, or
@@ -120,8 +133,7 @@ impl<F: Framing> Incoming<F> {
         if let Err(error) = self.make_room() {
             return Step::Failed(error);
         }
-        let start = self.payload.len();
-        let place = self.payload.spare_capacity_mut();
+        let place = self.payload.spare();
         let missing = missing.min(place.len());
         let place = &mut place[..missing];
         let address = place.as_ptr().cast::<u8>();
@@ -132,9 +144,9 @@ impl<F: Framing> Incoming<F> {
                     "the reader returned another slice than the one that it was given"
                 );
                 let got = got.len();
-                // SAFETY: `got` was a `&mut [u8]` that begins where the spare capacity begins and
-                // lies within it, as just checked, so these bytes are initialised.
-                unsafe { self.payload.set_len(start + got) };
+                // SAFETY: `got` was a `&mut [u8]` that begins where the spare memory begins and lies
+                // within it, as just checked, so these bytes are initialised.
+                unsafe { self.payload.filled(got) };
                 Step::Read(got)
             }
             Err(error) => Step::Failed(error),
@@ -185,7 +197,7 @@ impl<F: Framing> Incoming<F> {
 
     /// Takes the payload and makes ready for the next frame, if the frame is complete.
     #[must_use]
-    pub fn take(&mut self) -> Option<Vec<u8>> {
+    pub fn take(&mut self) -> Option<B> {
         if !self.is_complete() {
             return None;
         }
@@ -198,19 +210,28 @@ impl<F: Framing> Incoming<F> {
     pub fn finish(&mut self) {
         self.head_len = 0;
         self.len = None;
-        self.payload.clear();
+        self.payload = B::default();
     }
 
-    /// Offers the memory of an earlier payload for the next one. A large one is given back to the
-    /// system instead.
-    pub fn recycle(&mut self, mut memory: Vec<u8>) {
-        if memory.capacity() <= HEADROOM
-            && self.payload.capacity() < memory.capacity()
-            && self.len.is_none()
-        {
+    /// Offers the memory of an earlier payload for the next one. It is kept if it is of that
+    /// payload's order of size, and given back to the system otherwise.
+    pub fn recycle(&mut self, mut memory: B) {
+        let fits = memory.capacity() <= HEADROOM.max(2 * memory.len()).min(KEPT);
+        if fits && self.len.is_none() && self.payload.capacity() < memory.capacity() {
             memory.clear();
             self.payload = memory;
         }
+    }
+
+    /// Whether the payload is so large that its memory grows as it arrives.
+    #[must_use]
+    pub fn is_large(&self) -> bool {
+        self.len.is_some_and(|len| len > HEADROOM)
+    }
+
+    /// Tells that this many bytes lie ready in the stream, for which there may be memory at once.
+    pub fn expect(&mut self, ready: usize) {
+        self.ready = ready;
     }
 
     fn parse_head(&mut self, limit: usize) -> Result<(), Violation> {
@@ -229,10 +250,9 @@ impl<F: Framing> Incoming<F> {
             return Ok(());
         }
         let len = self.len.unwrap_or_default();
-        let target = len.min(received.saturating_mul(2).saturating_add(HEADROOM));
-        self.payload
-            .try_reserve_exact(target - received)
-            .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))
+        let doubled = received.saturating_mul(2).saturating_add(HEADROOM);
+        let target = len.min(doubled.max(received.saturating_add(self.ready)));
+        self.payload.reserve(target)
     }
 }
 
