@@ -105,7 +105,8 @@ deserializer_with_encoder_constructor = deserializer_with_decoder_constructor
 class MessageDuctParent(_native.MessageDuct):
     """The end that listens for a child and exchanges messages with it.
 
-    :param socket_duct: A :class:`~ductworks.base_duct.RawDuctParent`, or any object with its methods.
+    :param socket_duct: A raw duct (:class:`~ductworks.base_duct.RawDuctParent`), or any object with
+        its methods.
     :param serialize: A callable that makes a bytes-like object of a value. Default: UTF-8 JSON.
     :param deserialize: A callable that makes a value of a bytearray. Default: UTF-8 JSON.
     :param lock: An object with ``acquire`` and ``release``, which is held while a message is
@@ -221,7 +222,8 @@ class MessageDuctParent(_native.MessageDuct):
 class MessageDuctChild(_native.MessageDuct):
     """The end that connects to a parent and exchanges messages with it.
 
-    :param socket_duct: A :class:`~ductworks.base_duct.RawDuctChild`, or any object with its methods.
+    :param socket_duct: A raw duct (:class:`~ductworks.base_duct.RawDuctChild`), or any object with
+        its methods.
     :param serialize: A callable that makes a bytes-like object of a value. Default: UTF-8 JSON.
     :param deserialize: A callable that makes a value of a bytearray. Default: UTF-8 JSON.
     :param lock: An object with ``acquire`` and ``release``, which is held while a message is

@@ -218,11 +218,11 @@ impl<F: Framing, B: Body> Channel<F, B> {
     /// return no thread is using the stream's descriptor, if it has one. Returns whether the channel
     /// was open until now.
     pub fn close<S: Stream>(&self, stream: &S) -> bool {
-        if !self.is_closed() && !self.is_inherited(&self.sending) {
-            if let Some(mut rest) = self.sender.try_take(&self.gate) {
-                // The farewell of an end that is being closed: nobody could act on its failure.
-                let _ = self.push_rest(stream, &mut rest);
-            }
+        if self.rest_waits()
+            && let Some(mut rest) = self.sender.try_take(&self.gate)
+        {
+            // The farewell of an end that is being closed: nobody could act on its failure.
+            let _ = self.push_rest(stream, &mut rest);
         }
         match stream.descriptor() {
             Some(_) => self.gate.close(),

@@ -1,0 +1,6 @@
+#!/bin/sh
+# Holds the type stubs against the native module that is installed.
+set -eu
+bin=$1
+"$bin/maturin" develop --release --quiet
+"$bin/stubtest" --ignore-missing-stub ductworks._native
