@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 CARGO_TEST := cargo test --workspace --all-features
 
-.PHONY: demo test test-rust test-python lint fmt bench docs package clean
+.PHONY: demo test test-rust test-python test-pythons lint fmt bench docs package clean
 
 demo: package
 	cargo build --release -p ductworks --example echo
@@ -31,6 +31,10 @@ test-rust: $(BIN)/.tools
 
 test-python: package $(BIN)/.test-tools $(ORIGINAL_PYTHON)
 	$(BIN)/python -m pytest
+
+# Tests under every Python that is found; PYTHONS="3.9 3.13" names some.
+test-pythons: $(ORIGINAL_PYTHON)
+	sh scripts/test-pythons.sh $(PYTHONS)
 
 lint: $(BIN)/.tools $(BIN)/.lint-tools
 	cargo fmt --all --check

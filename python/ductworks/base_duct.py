@@ -160,6 +160,17 @@ def client_socket_destructor(
     _shutdown_and_close(client_socket, shutdown, shutdown_mode)
 
 
+def _identity(address: Any) -> Optional[tuple[int, int]]:
+    """Which file a Unix address names, if it is one and exists."""
+    if not address or not isinstance(address, (str, bytes)):
+        return None
+    try:
+        facts = os.lstat(address)
+    except (OSError, ValueError):  # An abstract address is no path.
+        return None
+    return facts.st_dev, facts.st_ino
+
+
 class RawDuctParent(_native.RawDuct):
     """The end that listens. Its listener takes a single child and is then gone, so that parent and
     child are connected as if by an anonymous pair of sockets."""
@@ -185,6 +196,7 @@ class RawDuctParent(_native.RawDuct):
         self.socket_timeout = timeout
         self._place: Optional[_native.PrivatePath] = None
         self._binder: Optional[int] = None
+        self._name: Optional[tuple[int, int]] = None
 
     @classmethod
     def _in_private_place(cls, timeout: Optional[float]) -> RawDuctParent:
@@ -232,6 +244,7 @@ class RawDuctParent(_native.RawDuct):
         self.listener_socket = listener
         self.listener_address = address
         self._binder = os.getpid()
+        self._name = _identity(address)
 
     def listen(self, timeout: Optional[float] = 60) -> bool:
         """Wait for the child to connect. Binds first if that has not been done.
@@ -284,10 +297,11 @@ class RawDuctParent(_native.RawDuct):
         if listener is None:
             return
         try:
-            if self._binder == os.getpid():
+            # The listener still belongs to the process that bound it, and a name to whoever made it.
+            if self._binder == os.getpid() and self._name == _identity(self.listener_address):
                 self.server_listener_socket_destructor(listener, shutdown=True)
             else:
-                listener.close()  # The listener still belongs to the process that bound it.
+                listener.close()
         finally:
             if self._place is not None:
                 self._place.remove()

@@ -24,7 +24,10 @@ pub(crate) fn default_serializer<'py>(
 pub(crate) fn default_deserializer<'py>(
     payload: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    json::decode(payload.py(), contents(payload, "the payload")?.as_bytes())
+    json::decode(
+        payload.py(),
+        contents(payload, "the payload", |_| Ok(()))?.as_bytes(),
+    )
 }
 
 /// A payload above this size, in bytes, is received in the Python object that it becomes: below it a
@@ -32,15 +35,17 @@ pub(crate) fn default_deserializer<'py>(
 const LARGE: usize = 64 * 1024;
 
 /// How values become payloads.
-pub(crate) enum Serializer {
-    Json,
-    Call(Py<PyAny>),
+pub(crate) struct Serializer {
+    callable: Py<PyAny>,
+    /// It is the built-in one, and is never called.
+    json: bool,
 }
 
 /// How payloads become values.
-pub(crate) enum Deserializer {
-    Json,
-    Call(Py<PyAny>),
+pub(crate) struct Deserializer {
+    callable: Py<PyAny>,
+    /// It is the built-in one, and is never called.
+    json: bool,
 }
 
 /// A payload that is ready to be sent.
@@ -59,64 +64,71 @@ impl Payload<'_> {
 }
 
 impl Serializer {
-    /// The serializer for a callable; the built-in one is recognised, and then never called.
+    /// The serializer that a callable is.
     pub(crate) fn of(callable: &Bound<'_, PyAny>) -> PyResult<Self> {
         static BUILT_IN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let py = callable.py();
-        let built_in = BUILT_IN.import(py, "ductworks._native", "default_serializer")?;
-        Ok(match callable.is(built_in) {
-            true => Self::Json,
-            false => Self::Call(callable.clone().unbind()),
+        let built_in = BUILT_IN.import(callable.py(), "ductworks._native", "default_serializer")?;
+        Ok(Self {
+            callable: callable.clone().unbind(),
+            json: callable.is(built_in),
         })
     }
 
+    /// The callable, for the user to see and the garbage collector to visit.
+    pub(crate) fn callable(&self) -> &Py<PyAny> {
+        &self.callable
+    }
+
     pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
-        match self {
-            Self::Json => Self::Json,
-            Self::Call(callable) => Self::Call(callable.clone_ref(py)),
+        Self {
+            callable: self.callable.clone_ref(py),
+            json: self.json,
         }
     }
 
-    pub(crate) fn encode<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Payload<'py>> {
-        match self {
-            Self::Json => {
-                let mut message = Vec::with_capacity(128);
-                json::encode(value, &mut message)?;
-                Ok(Payload::Native(message))
-            }
-            Self::Call(callable) => {
-                let result = callable.bind(value.py()).call1((value,))?;
-                contents(&result, "what serialize returns").map(Payload::Python)
-            }
+    /// The payload for a value, if its size fits.
+    pub(crate) fn encode<'py>(
+        &self,
+        value: &Bound<'py, PyAny>,
+        fits: impl FnOnce(usize) -> PyResult<()>,
+    ) -> PyResult<Payload<'py>> {
+        if self.json {
+            let mut message = Vec::with_capacity(128);
+            json::encode(value, &mut message)?;
+            return Ok(Payload::Native(message));
         }
+        let result = self.callable.bind(value.py()).call1((value,))?;
+        contents(&result, "what serialize returns", fits).map(Payload::Python)
     }
 }
 
 impl Deserializer {
-    /// The deserializer for a callable; the built-in one is recognised, and then never called.
+    /// The deserializer that a callable is.
     pub(crate) fn of(callable: &Bound<'_, PyAny>) -> PyResult<Self> {
         static BUILT_IN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let py = callable.py();
-        let built_in = BUILT_IN.import(py, "ductworks._native", "default_deserializer")?;
-        Ok(match callable.is(built_in) {
-            true => Self::Json,
-            false => Self::Call(callable.clone().unbind()),
+        let built_in =
+            BUILT_IN.import(callable.py(), "ductworks._native", "default_deserializer")?;
+        Ok(Self {
+            callable: callable.clone().unbind(),
+            json: callable.is(built_in),
         })
     }
 
+    /// The callable, for the user to see and the garbage collector to visit.
+    pub(crate) fn callable(&self) -> &Py<PyAny> {
+        &self.callable
+    }
+
     pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
-        match self {
-            Self::Json => Self::Json,
-            Self::Call(callable) => Self::Call(callable.clone_ref(py)),
+        Self {
+            callable: self.callable.clone_ref(py),
+            json: self.json,
         }
     }
 
     /// The memory for a payload of `len` bytes, if it should not be Rust's.
     pub(crate) fn memory(&self, py: Python<'_>, len: usize) -> Option<Memory> {
-        match self {
-            Self::Json => None,
-            Self::Call(_) => (len > LARGE).then(|| Memory::array(py)),
-        }
+        (!self.json && len > LARGE).then(|| Memory::array(py))
     }
 
     /// Decodes a payload, and returns its memory if that can be used again.
@@ -125,22 +137,18 @@ impl Deserializer {
         py: Python<'py>,
         message: Memory,
     ) -> (PyResult<Bound<'py, PyAny>>, Option<Memory>) {
-        match self {
-            Self::Json => (json::decode(py, message.as_slice()), Some(message)),
-            // The original library passes a bytearray.
-            Self::Call(callable) => {
-                let (array, memory) = match message {
-                    Memory::Native(bytes) => (
-                        Ok(PyByteArray::new(py, &bytes)),
-                        Some(Memory::Native(bytes)),
-                    ),
-                    Memory::Array(array) => (array.finish(py), None),
-                };
-                (
-                    array.and_then(|array| callable.bind(py).call1((array,))),
-                    memory,
-                )
-            }
+        if self.json {
+            return (json::decode(py, message.as_slice()), Some(message));
         }
+        // The original library passes a bytearray.
+        let (array, memory) = match message {
+            Memory::Native(bytes) => {
+                let array = PyByteArray::new(py, &bytes);
+                (Ok(array), Some(Memory::Native(bytes)))
+            }
+            Memory::Array(array) => (array.finish(py), None),
+        };
+        let value = array.and_then(|array| self.callable.bind(py).call1((array,)));
+        (value, memory)
     }
 }

@@ -33,8 +33,8 @@ pub(crate) struct MessageDuct {
 #[derive(Default)]
 struct Parts {
     socket_duct: Option<Py<PyAny>>,
-    serialize: Option<(Py<PyAny>, Serializer)>,
-    deserialize: Option<(Py<PyAny>, Deserializer)>,
+    serialize: Option<Serializer>,
+    deserialize: Option<Deserializer>,
     lock: Option<Py<PyAny>>,
     /// The state of the wire over an object that is no raw duct of ours.
     foreign: Arc<Channel<V1, Memory>>,
@@ -131,13 +131,13 @@ impl MessageDuct {
         self.parts()
             .serialize
             .as_ref()
-            .map(|(callable, _)| callable.clone_ref(py))
+            .map(|it| it.callable().clone_ref(py))
     }
 
     #[setter]
     fn set_serialize(&self, serialize: &Bound<'_, PyAny>) -> PyResult<()> {
         must_be_callable(serialize, "serialize")?;
-        let new = (serialize.clone().unbind(), Serializer::of(serialize)?);
+        let new = Serializer::of(serialize)?;
         let before = self.parts().serialize.replace(new);
         drop(before);
         Ok(())
@@ -149,13 +149,13 @@ impl MessageDuct {
         self.parts()
             .deserialize
             .as_ref()
-            .map(|(callable, _)| callable.clone_ref(py))
+            .map(|it| it.callable().clone_ref(py))
     }
 
     #[setter]
     fn set_deserialize(&self, deserialize: &Bound<'_, PyAny>) -> PyResult<()> {
         must_be_callable(deserialize, "deserialize")?;
-        let new = (deserialize.clone().unbind(), Deserializer::of(deserialize)?);
+        let new = Deserializer::of(deserialize)?;
         let before = self.parts().deserialize.replace(new);
         drop(before);
         Ok(())
@@ -199,11 +199,17 @@ impl MessageDuct {
         let (serializer, lock) = {
             let parts = duct.parts();
             let serializer = parts.serialize.as_ref().ok_or_else(not_initialised)?;
-            (serializer.1.clone_ref(py), parts.bound_lock(py))
+            (serializer.clone_ref(py), parts.bound_lock(py))
         };
-        let message = serializer.encode(payload)?;
-        let message = message.as_bytes();
         let route = duct.route(py, "send data")?;
+        let fits = |len| {
+            route
+                .channel()
+                .check_size(len)
+                .map_err(|error| raised(py, error))
+        };
+        let message = serializer.encode(payload, fits)?;
+        let message = message.as_bytes();
         Locked::with(lock.as_ref(), || {
             let outcome = match &route {
                 Route::Native(link) => send_native(py, link, message)?,
@@ -223,7 +229,7 @@ impl MessageDuct {
         let (deserializer, lock) = {
             let parts = duct.parts();
             let deserializer = parts.deserialize.as_ref().ok_or_else(not_initialised)?;
-            (deserializer.1.clone_ref(py), parts.bound_lock(py))
+            (deserializer.clone_ref(py), parts.bound_lock(py))
         };
         let route = duct.route(py, "receive data")?;
         let message = match &route {
@@ -314,8 +320,8 @@ impl MessageDuct {
         };
         visit.call(&parts.socket_duct)?;
         visit.call(&parts.lock)?;
-        visit.call(parts.serialize.as_ref().map(|(callable, _)| callable))?;
-        visit.call(parts.deserialize.as_ref().map(|(callable, _)| callable))
+        visit.call(parts.serialize.as_ref().map(Serializer::callable))?;
+        visit.call(parts.deserialize.as_ref().map(Deserializer::callable))
     }
 
     fn __clear__(&self) {

@@ -16,7 +16,7 @@ use pyo3::{PyTypeInfo, intern};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, sockopt};
 
-use crate::buffer::contents;
+use crate::buffer::beginning;
 use crate::error::{is_timeout, local_fault, not_connected, raised};
 use crate::hook::{blocking, deadline};
 use crate::memory::Memory;
@@ -185,7 +185,7 @@ impl RawDuct {
             };
             return sent?.extract();
         };
-        let bytes = contents(byte_array, "what is sent")?;
+        let bytes = beginning(byte_array, "what is sent")?;
         let flags = SendFlags::from_bits_retain(flags.unwrap_or(0));
         let all = flags | SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         link.transfer(

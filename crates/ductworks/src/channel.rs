@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gate::{Gate, Interest, Queue, Wait};
 use crate::process;
 use crate::turn::{Held, Turn};
-use crate::wire::{Body, Framing, Incoming, Outgoing, Step, V1, Violation};
+use crate::wire::{Body, Framing, Head, Incoming, Outgoing, Step, V1, Violation};
 
 /// The limit on a message's size unless another is set: 64 MiB.
 pub const DEFAULT_MESSAGE_LIMIT: usize = 64 * 1024 * 1024;
@@ -181,6 +181,18 @@ impl<F: Framing, B: Body> Channel<F, B> {
     /// Sets the largest message, in bytes, that may be sent or received.
     pub fn set_message_limit(&self, bytes: usize) {
         self.limit.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Checks that a message of `len` bytes may be sent, before it is made.
+    ///
+    /// # Errors
+    ///
+    /// `TooLarge`.
+    pub fn check_size(&self, len: usize) -> Result<()> {
+        match len <= self.message_limit() && len as u64 <= F::PAYLOAD_MAX {
+            true => Ok(()),
+            false => Err(self.too_large(len)),
+        }
     }
 
     /// Whether the channel has been closed, here or by a violation of the protocol.
@@ -378,22 +390,25 @@ impl<F: Framing, B: Body> Channel<F, B> {
         }
     }
 
-    fn head(&self, parts: &[&[u8]]) -> Result<crate::wire::Head> {
+    fn head(&self, parts: &[&[u8]]) -> Result<Head> {
         let len = parts
             .iter()
             .try_fold(0usize, |sum, part| sum.checked_add(part.len()))
             .unwrap_or(usize::MAX);
-        let limit = self.message_limit();
-        F::head(len).filter(|_| len <= limit).ok_or_else(|| {
-            let most = u64::try_from(limit).unwrap_or(u64::MAX).min(F::PAYLOAD_MAX);
-            Error::new(
-                ErrorKind::TooLarge,
-                format!(
-                    "the message has {len} bytes, and the limit is {most}; nothing was sent. \
-                     Raise the limit on both ends, or send it in pieces"
-                ),
-            )
-        })
+        self.check_size(len)?;
+        F::head(len).ok_or_else(|| self.too_large(len))
+    }
+
+    fn too_large(&self, len: usize) -> Error {
+        let limit = u64::try_from(self.message_limit()).unwrap_or(u64::MAX);
+        Error::new(
+            ErrorKind::TooLarge,
+            format!(
+                "the message has {len} bytes, and the limit is {}; nothing was sent. Raise the \
+                 limit on both ends, or send it in pieces",
+                limit.min(F::PAYLOAD_MAX)
+            ),
+        )
     }
 
     fn is_inherited(&self, busy: &AtomicU32) -> bool {

@@ -283,6 +283,11 @@ impl Gate {
             Some(hook) => hook.block(&mut poll),
             None => poll(),
         }
+        // A thread that was woken late may have waited on a number that is nobody's any more.
+        if self.is_closed() {
+            waker.clear();
+            return Err(closed());
+        }
         match outcome {
             Ok((ready, woken)) => {
                 if woken {

@@ -1,4 +1,189 @@
-//! x
+//! A message channel between any two processes: one send is one recv.
+//!
+//! A [`Duct`] is one end of a channel. What one end sends, the other end receives: the same messages,
+//! whole, in the same order. The two processes may be forked, started by exec, written in different
+//! languages, or run on different hosts; the messages travel over a Unix or TCP socket, in a
+//! [format](wire::V1) that is simple enough to speak without this crate.
+//!
+//! # Getting started
+//!
+//! [`pair`] makes both ends at once. Values are sent as [`Json`] unless another codec is
+//! [chosen](Duct::with_codec), so whatever serde can write and read can be sent:
+//!
+//! ```
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct Job {
+//!     id: u32,
+//!     text: String,
+//! }
+//!
+//! let (a, b) = ductworks::pair()?;
+//!
+//! a.send(&Job { id: 1, text: "count these four words".into() })?;
+//! let job: Job = b.recv()?;
+//! assert_eq!(job.text.split(' ').count(), 4);
+//!
+//! b.send("done")?; // the two directions are independent of each other
+//! a.send_bytes(b"\x00\xff")?; // and bytes go past the codec
+//! assert_eq!(a.recv::<String>()?, "done");
+//! assert_eq!(b.recv_bytes()?, b"\x00\xff");
+//! # assert_eq!(job.id, 1);
+//! # Ok::<(), ductworks::Error>(())
+//! ```
+//!
+//! All methods take `&self`, and may be called from several threads at the same time. A duct can be
+//! [split](Duct::split) into a [`Sender`] and a [`Receiver`].
+//!
+//! # A parent and its child
+//!
+//! Two programs find each other by an [`Address`]: a plain string, fit for an argument or an
+//! environment variable. The parent [binds](Parent::bind) a private address, starts the child, and
+//! [waits](Parent::listen) for it; the child [connects](connect). From then on they are two ends of a
+//! channel like any other, and nobody else can connect.
+//!
+//! This program is both: it starts itself again as its own worker.
+//!
+//! ```standalone_crate
+//! use std::env;
+//! use std::error::Error;
+//! use std::process::Command;
+//! use std::time::Duration;
+//!
+//! use ductworks::{ErrorKind, Parent};
+//!
+//! fn main() -> Result<(), Box<dyn Error>> {
+//!     match env::var("DUCT") {
+//!         Ok(address) => count_words(&address),
+//!         Err(_) => ask_a_worker(),
+//!     }
+//! }
+//!
+//! fn ask_a_worker() -> Result<(), Box<dyn Error>> {
+//!     let parent = Parent::bind()?;
+//!     let mut worker = Command::new(env::current_exe()?)
+//!         .env("DUCT", parent.address().to_string()) // unix:/run/user/1000/ductworks-.../duct
+//!         .spawn()?;
+//!     let duct = parent.listen(Duration::from_secs(30))?;
+//!
+//!     duct.send("count these four words")?;
+//!     duct.send("and these")?;
+//!     assert_eq!(duct.recv::<usize>()?, 4);
+//!     assert_eq!(duct.recv::<usize>()?, 2);
+//!
+//!     drop(duct); // the worker sees the end, and ends
+//!     assert!(worker.wait()?.success());
+//!     Ok(())
+//! }
+//!
+//! fn count_words(address: &str) -> Result<(), Box<dyn Error>> {
+//!     let duct = ductworks::connect(address)?;
+//!     loop {
+//!         match duct.recv::<String>() {
+//!             Ok(text) => duct.send(&text.split_whitespace().count())?,
+//!             Err(error) if error.kind() == ErrorKind::Disconnected => return Ok(()),
+//!             Err(error) => return Err(error.into()),
+//!         }
+//!     }
+//! }
+//! ```
+//!
+//! [`Parent::bind_to`] takes an address of one's choice, such as `tcp:127.0.0.1:0`. A [`Listener`]
+//! accepts any number of children at one address. A child that has inherited a connected socket turns
+//! it into a duct with `Duct::try_from`, or with [`Duct::from_inherited`] where it knows only the
+//! number.
+//!
+//! A Unix address admits only processes of the same user. A TCP address admits whoever can reach it,
+//! and nothing is encrypted there: without [consent](ListenOptions::insecure_network) a parent or
+//! listener binds the loopback interface only.
+//!
+//! # Waiting and the end
+//!
+//! Every operation has three forms: the plain one waits, the `try_` one does not, and the `_timeout`
+//! one waits for so long at most, however the message may trickle in. A call that is given up loses
+//! nothing, at whatever byte it was: the next one goes on from there.
+//!
+//! ```
+//! use std::time::Duration;
+//! use ductworks::ErrorKind;
+//!
+//! let (a, b) = ductworks::pair()?;
+//! # let worker = std::thread::spawn(move || {
+//! #     let text: String = b.recv()?;
+//! #     std::thread::sleep(Duration::from_millis(100));
+//! #     b.send(&text.split_whitespace().count())
+//! # });
+//! a.send("count these four words")?;
+//! let count = loop {
+//!     match a.recv_timeout::<usize>(Duration::from_millis(20)) {
+//!         Ok(count) => break count,
+//!         Err(error) if error.kind() == ErrorKind::TimedOut => println!("still counting"),
+//!         Err(error) => return Err(error),
+//!     }
+//! };
+//! assert_eq!(count, 4);
+//! # worker.join().expect("no panic")?;
+//! # Ok::<(), ductworks::Error>(())
+//! ```
+//!
+//! When the other end closes or dies, what had arrived is received first. Then every receive fails:
+//! with [`Disconnected`](ErrorKind::Disconnected) after a whole message, with
+//! [`Truncated`](ErrorKind::Truncated) in the middle of one.
+//!
+//! ```
+//! # use ductworks::ErrorKind;
+//! let (a, b) = ductworks::pair()?;
+//! b.send(&4)?;
+//! b.close();
+//!
+//! assert_eq!(a.recv::<usize>()?, 4);
+//! assert_eq!(a.recv::<usize>().unwrap_err().kind(), ErrorKind::Disconnected);
+//! # Ok::<(), ductworks::Error>(())
+//! ```
+//!
+//! A send that returned means that the message is accepted and on its way, not that it has been
+//! received. Where that matters, let the other end answer.
+//!
+//! [`close`](Duct::close) wakes whoever is blocked in the duct, in any thread. The socket
+//! ([`AsFd`](std::os::fd::AsFd)) may be watched with `poll(2)`, epoll and their like at any moment, for
+//! the duct never reads past the message that it returns: the socket is readable for as long as a
+//! message waits.
+//!
+//! # Other languages
+//!
+//! A message is the byte `0x54`, its length as a big-endian `u32`, and the payload: see [`wire::V1`].
+//! A Python worker for the parent above, with the package `ductworks`:
+//!
+//! ```python
+//! import os
+//! from ductworks.message_duct import MessageDuctChild, RemoteDuctClosed
+//!
+//! path = os.environ["DUCT"].removeprefix("unix:")
+//! duct = MessageDuctChild.pseudo_anonymous_child_duct(path, timeout=None)
+//! duct.connect()
+//! try:
+//!     while True:
+//!         duct.send(len(duct.recv().split()))
+//! except RemoteDuctClosed:
+//!     pass
+//! ```
+//!
+//! In the other direction, [`connect`] takes the bare path that a Python parent calls its
+//! `listener_address`.
+//!
+//! # Features
+//!
+//! - `msgpack`: the codec `MessagePack`.
+//!
+//! Any other format is a few lines: see [`Codec`]. [`Raw`] sends bytes and text as they are.
+//!
+//! # Platform
+//!
+//! Linux, with Rust 1.93 or newer; tested on x86-64. The crate starts no threads and no runtime. A duct
+//! holds one descriptor. A thread that has to wait, on however many ducts, holds one more while it
+//! lives, and the first [`close`](Duct::close) of a process makes one that serves all later ones.
+
 mod address;
 mod channel;
 mod codec;
