@@ -43,7 +43,8 @@
 //! # Ok::<(), ductworks::Error>(())
 //! ```
 
-pub use crate::channel::{Channel, DEFAULT_MESSAGE_LIMIT, Socket, Stream};
+pub use crate::channel::{Channel, DEFAULT_MESSAGE_LIMIT};
 pub use crate::gate::{Active, Deadline, Gate, Hook, Interest, Wait};
+pub use crate::stream::{Socket, Stream};
 pub use crate::transport::private::PrivatePath;
 pub use crate::transport::{prepare, verify_peer};

@@ -193,6 +193,7 @@ mod gate;
 mod listener;
 mod process;
 mod rendezvous;
+mod stream;
 mod transport;
 mod turn;
 pub mod wire;

@@ -1,0 +1,240 @@
+//! Sending, and what becomes of a message that was sent in part.
+
+use std::io::{self, IoSlice};
+use std::sync::atomic::Ordering;
+
+use super::{Channel, NOBODY};
+use crate::error::{Error, ErrorKind, Result};
+use crate::gate::{Interest, Queue, Wait};
+use crate::process;
+use crate::stream::Stream;
+use crate::wire::{Body, Framing, Head, Outgoing};
+
+/// What the rest of an accepted message needs from a thread that is about to wait.
+#[derive(Clone, Copy)]
+pub(super) enum Help {
+    NotNeeded,
+    Wanted,
+    GivenByAnother,
+}
+
+impl<F: Framing, B: Body> Channel<F, B> {
+    /// Sends one message, made of the parts in their order.
+    ///
+    /// # Errors
+    ///
+    /// `TooLarge`, `Closed`, `Disconnected`, `TimedOut`, `WouldBlock`, `Interrupted`, `Forked`, `Io`.
+    /// A deadline that passes when a part of the message is out is no error: the message is
+    /// accepted, and the rest goes out before anything else.
+    pub fn send<S: Stream>(&self, stream: &S, parts: &[&[u8]], wait: &mut Wait<'_>) -> Result<()> {
+        let head = self.head(parts)?;
+        if let [part] = *parts {
+            let mut slices = [IoSlice::new(head.as_ref()), IoSlice::new(part)];
+            return self.send_frame(stream, &mut slices, wait);
+        }
+        let mut slices = Vec::with_capacity(parts.len() + 1);
+        slices.push(IoSlice::new(head.as_ref()));
+        slices.extend(parts.iter().map(|part| IoSlice::new(part)));
+        self.send_frame(stream, &mut slices, wait)
+    }
+
+    /// Waits until the rest of an accepted message has gone out.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
+    pub fn flush<S: Stream>(&self, stream: &S, wait: &mut Wait<'_>) -> Result<()> {
+        self.send_frame(stream, &mut [], wait)
+    }
+
+    fn head(&self, parts: &[&[u8]]) -> Result<Head> {
+        let len = parts
+            .iter()
+            .try_fold(0usize, |sum, part| sum.checked_add(part.len()))
+            .unwrap_or(usize::MAX);
+        self.check_size(len)?;
+        F::head(len).ok_or_else(|| self.too_large(len))
+    }
+
+    pub(super) fn too_large(&self, len: usize) -> Error {
+        let limit = u64::try_from(self.message_limit()).unwrap_or(u64::MAX);
+        Error::new(
+            ErrorKind::TooLarge,
+            format!(
+                "the message has {len} bytes, and the limit is {}; nothing was sent. Raise the \
+                 limit on both ends, or send it in pieces",
+                limit.min(F::PAYLOAD_MAX)
+            ),
+        )
+    }
+
+    fn send_frame<S: Stream>(
+        &self,
+        stream: &S,
+        slices: &mut [IoSlice<'_>],
+        wait: &mut Wait<'_>,
+    ) -> Result<()> {
+        self.refuse_inherited(&self.sending, "sending")?;
+        let outcome = self
+            .sender
+            .take(&self.gate, wait)
+            .map_err(|error| self.explain(error))
+            .and_then(|mut rest| {
+                self.write_rest(stream, &mut rest, wait)?;
+                self.write_frame(stream, &mut rest, slices, wait)
+            });
+        if self.unsent.load(Ordering::SeqCst) {
+            // A thread that waits for an answer must now help the rest out.
+            self.gate.wake_all();
+        }
+        outcome
+    }
+
+    fn write_rest<S: Stream>(
+        &self,
+        stream: &S,
+        rest: &mut Outgoing,
+        wait: &mut Wait<'_>,
+    ) -> Result<()> {
+        while !self.push_rest(stream, rest)? {
+            self.wait_to_write(stream, wait).map_err(|error| {
+                if error.kind() != ErrorKind::TimedOut {
+                    return error;
+                }
+                Error::new(
+                    ErrorKind::TimedOut,
+                    format!(
+                        "timed out: {} bytes of an earlier message still wait for the other end \
+                         to read; this message was not sent",
+                        rest.unsent().len()
+                    ),
+                )
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Writes what it can of the rest without waiting. True if nothing is left.
+    pub(super) fn push_rest<S: Stream>(&self, stream: &S, rest: &mut Outgoing) -> Result<bool> {
+        while !rest.is_empty() {
+            match self.write(stream, &[IoSlice::new(rest.unsent())])? {
+                Some(count) => rest.advance(count),
+                None => return Ok(false),
+            }
+        }
+        self.end_send();
+        Ok(true)
+    }
+
+    fn end_send(&self) {
+        if self.sending.load(Ordering::Relaxed) != NOBODY {
+            self.unsent.store(false, Ordering::SeqCst);
+            self.sending.store(NOBODY, Ordering::SeqCst);
+        }
+    }
+
+    fn write_frame<S: Stream>(
+        &self,
+        stream: &S,
+        rest: &mut Outgoing,
+        mut slices: &mut [IoSlice<'_>],
+        wait: &mut Wait<'_>,
+    ) -> Result<()> {
+        let mut begun = false;
+        while !slices.is_empty() {
+            let error = match self.write(stream, slices) {
+                Ok(Some(count)) => {
+                    begun = true;
+                    IoSlice::advance_slices(&mut slices, count);
+                    continue;
+                }
+                Ok(None) => {
+                    if begun {
+                        self.sending.store(process::id(), Ordering::SeqCst);
+                    }
+                    match self.wait_to_write(stream, wait) {
+                        Ok(()) => continue,
+                        Err(error) => error,
+                    }
+                }
+                Err(error) => error,
+            };
+            let late = error.kind() == ErrorKind::TimedOut;
+            if !begun && late {
+                return Err(Error::new(
+                    ErrorKind::TimedOut,
+                    "timed out: the other end does not read; the message was not sent",
+                ));
+            }
+            if !begun {
+                return Err(error);
+            }
+            self.sending.store(process::id(), Ordering::SeqCst);
+            rest.keep(slices.iter().map(|slice| &**slice));
+            self.unsent.store(true, Ordering::SeqCst);
+            return match late || error.kind() == ErrorKind::WouldBlock {
+                true => Ok(()),
+                false => Err(error),
+            };
+        }
+        self.end_send();
+        Ok(())
+    }
+
+    /// One attempt to write: nothing if it would have to wait.
+    fn write<S: Stream>(&self, stream: &S, slices: &[IoSlice<'_>]) -> Result<Option<usize>> {
+        let outcome = {
+            let _active = self.gate.enter().map_err(|error| self.explain(error))?;
+            stream.write(slices)
+        };
+        match outcome {
+            Ok(0) => Err(Error::os("send", io::Error::from(io::ErrorKind::WriteZero))),
+            Ok(count) => Ok(Some(count)),
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock if stream.descriptor().is_some() => Ok(None),
+                io::ErrorKind::Interrupted if error.raw_os_error().is_some() => Ok(None),
+                io::ErrorKind::BrokenPipe => Err(gone(error)),
+                _ if self.is_lost_by(&error) => Err(gone(error)),
+                io::ErrorKind::TimedOut => {
+                    Err(Error::os("send", error).with_kind(ErrorKind::TimedOut))
+                }
+                _ => Err(Error::os("send", error)),
+            },
+        }
+    }
+
+    fn wait_to_write<S: Stream>(&self, stream: &S, wait: &mut Wait<'_>) -> Result<()> {
+        let descriptor = stream.descriptor().map(|fd| (fd, Interest::Writable));
+        self.gate
+            .sleep(descriptor, Queue::Descriptor, || true, wait)
+            .map(drop)
+            .map_err(|error| self.explain(error))
+    }
+
+    pub(super) fn rest_waits(&self) -> bool {
+        self.unsent.load(Ordering::SeqCst) && !self.is_inherited(&self.sending)
+    }
+
+    /// Pushes the rest of an accepted message out: the other end may not answer before it has it.
+    pub(super) fn help_out<S: Stream>(&self, stream: &S) -> Help {
+        if !self.rest_waits() {
+            return Help::NotNeeded;
+        }
+        let Some(mut rest) = self.sender.try_take(&self.gate) else {
+            return Help::GivenByAnother;
+        };
+        match self.push_rest(stream, &mut rest) {
+            Ok(true) => Help::NotNeeded,
+            Ok(false) => Help::Wanted,
+            Err(_) => {
+                // A failure to write never hides what can be read; the next send reports it.
+                self.unsent.store(false, Ordering::SeqCst);
+                Help::NotNeeded
+            }
+        }
+    }
+}
+
+fn gone(error: io::Error) -> Error {
+    Error::os("send: the other end is gone", error).with_kind(ErrorKind::Disconnected)
+}

@@ -1,0 +1,111 @@
+//! The byte streams that messages travel over.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+
+/// A connected byte stream of somebody else's.
+///
+/// Every call makes one attempt and does not wait: where it would have to, it fails with
+/// [`io::ErrorKind::WouldBlock`], and the channel waits for the descriptor. A stream without a
+/// descriptor may block inside the calls instead.
+pub trait Stream {
+    /// What to wait for, if there is one.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Reads into `place` and returns the number of bytes, zero at the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the stream reports. The message so far is kept, and reading may go on.
+    fn read(&self, place: &mut [u8]) -> io::Result<usize>;
+
+    /// Reads into memory that need not be initialised, and returns the part that was filled.
+    ///
+    /// # Errors
+    ///
+    /// As for [`read`](Self::read).
+    fn read_uninit<'a>(&self, place: &'a mut [MaybeUninit<u8>]) -> io::Result<&'a mut [u8]> {
+        let mut bytes = vec![0; place.len()];
+        let count = self.read(&mut bytes)?;
+        Ok(place[..count].write_copy_of_slice(&bytes[..count]))
+    }
+
+    /// Copies what the next [`read`](Self::read) would give, and leaves it there.
+    ///
+    /// # Errors
+    ///
+    /// As for [`read`](Self::read).
+    fn peek(&self, place: &mut [u8]) -> io::Result<usize>;
+
+    /// How many bytes can be read at this moment, or fewer.
+    ///
+    /// # Errors
+    ///
+    /// As for [`read`](Self::read).
+    fn available(&self) -> io::Result<usize>;
+
+    /// Writes from the parts, in order, and returns how many bytes it took.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the stream reports. An unfinished message is kept, and writing may go on.
+    fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize>;
+}
+
+/// A descriptor of a connected stream socket, blocking or not.
+///
+/// ```
+/// use ductworks::engine::{Channel, Deadline, Socket, Wait};
+/// use ductworks::wire::V1;
+/// use std::os::unix::net::UnixStream;
+///
+/// let (ours, mut theirs) = UnixStream::pair()?;
+/// let channel = Channel::<V1>::default();
+/// channel.send(&Socket(&ours), &[b"hi"], &mut Wait::until(Deadline::Never))?;
+///
+/// let mut bytes = [0; 7];
+/// std::io::Read::read_exact(&mut theirs, &mut bytes)?;
+/// assert_eq!(&bytes, b"\x54\x00\x00\x00\x02hi");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Socket<S>(
+    /// The socket.
+    pub S,
+);
+
+impl<S: AsFd> Stream for Socket<S> {
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.0.as_fd())
+    }
+
+    fn read(&self, place: &mut [u8]) -> io::Result<usize> {
+        let (count, _) = rustix::net::recv(&self.0, place, RecvFlags::DONTWAIT)?;
+        Ok(count)
+    }
+
+    fn read_uninit<'a>(&self, place: &'a mut [MaybeUninit<u8>]) -> io::Result<&'a mut [u8]> {
+        let ((filled, _), _) = rustix::net::recv(&self.0, place, RecvFlags::DONTWAIT)?;
+        Ok(filled)
+    }
+
+    fn peek(&self, place: &mut [u8]) -> io::Result<usize> {
+        let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+        let (count, _) = rustix::net::recv(&self.0, place, flags)?;
+        Ok(count)
+    }
+
+    fn available(&self) -> io::Result<usize> {
+        let count = rustix::io::ioctl_fionread(&self.0)?;
+        Ok(count.try_into().unwrap_or(usize::MAX))
+    }
+
+    fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let mut control = SendAncillaryBuffer::default();
+        Ok(rustix::net::sendmsg(&self.0, parts, &mut control, flags)?)
+    }
+}
