@@ -104,7 +104,7 @@ def original_python():
     """The interpreter that has the original ductworks 0.0.1a4."""
     default = support.TESTS.parents[1] / ".venv-original" / "bin" / "python"
     python = Path(os.environ.get("DUCTWORKS_ORIGINAL_PYTHON", default))
-    check = [str(python), "-c", "import ductworks; print(ductworks.__version__)"]
+    check = [str(python), "-I", "-c", "import ductworks; print(ductworks.__version__)"]
     try:
         version = subprocess.run(check, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError) as error:

@@ -16,11 +16,13 @@ class ChildProcess:
     """A Python program in a process of its own, spoken to in lines over its stdin and stdout."""
 
     def __init__(self, script, *arguments, python=sys.executable, env=None, cwd=None):
-        if not isinstance(script, Path):
-            script = textwrap.dedent(script)
-            command = [python, "-c", script]
+        command = [str(python)]
+        if command != [sys.executable]:
+            command.append("-I")  # Another interpreter must not find this one's packages.
+        if isinstance(script, Path):
+            command.append(str(script))
         else:
-            command = [python, str(script)]
+            command += ["-c", textwrap.dedent(script)]
         environment = dict(os.environ if env is None else env)
         path = [str(TESTS), environment.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))

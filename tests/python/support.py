@@ -268,6 +268,9 @@ def wired(transport, role="parent", small_buffers=False, **options):
 def shrink_buffers(sock):
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    if sock.family == socket.AF_INET:
+        # With the loopback's segments of 64 KiB, TCP would wait for timers whenever it is full.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 600)
 
 
 def descriptor(duct):

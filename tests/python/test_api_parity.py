@@ -28,7 +28,7 @@ MODULES = (base_duct, message_duct)
 
 @pytest.fixture(scope="session")
 def original(original_python):
-    command = [str(original_python), str(TESTS / "describe_api.py")]
+    command = [str(original_python), "-I", str(TESTS / "describe_api.py")]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return json.loads(output)
 

@@ -159,6 +159,32 @@ def test_a_child_forked_while_a_thread_is_stuck_in_send_can_close_the_duct(make_
     sender.result()
 
 
+def test_children_forked_in_the_midst_of_traffic_can_close_their_copies(make_pair):
+    parent, child = make_pair()
+    sent = [[number, "x" * (number * 389 % 9_000)] for number in range(3_000)]
+
+    def send_all(duct):
+        for message in sent:
+            duct.send(message)
+
+    def receive_all(duct):
+        return [duct.recv() for _ in sent]
+
+    senders = [Background(send_all, duct) for duct in (parent, child)]
+    receivers = [Background(receive_all, duct) for duct in (parent, child)]
+
+    def in_the_child():
+        parent.close()
+        child.close()
+
+    for _ in range(15):
+        fork(in_the_child)()
+    for thread in senders:
+        thread.result()
+    for thread in receivers:
+        assert thread.result() == sent
+
+
 def test_the_rest_of_an_accepted_message_is_sent_once_although_two_processes_hold_it(make_wire):
     duct, peer = make_wire(small_buffers=True, timeout=SHORT, **RAW)
     message = bytes(range(256)) * 8192

@@ -2,15 +2,18 @@
 
 import os
 import socket
+import weakref
 
 import pytest
 from ductworks.base_duct import (
+    DuctworksException,
     RawDuctChild,
     RawDuctParent,
     tcp_socket_constructor,
     tcp_socket_listener_destructor,
     unix_domain_socket_listener_destructor,
 )
+from ductworks.message_duct import MessageDuctChild, MessageDuctParent
 from support import PATIENCE, SHORT, Background, raw_pair, wait_until_blocked
 
 
@@ -49,6 +52,44 @@ def test_a_count_and_flags_are_heeded(ducts):
     assert child.recv(2, socket.MSG_PEEK) == b"ag"
     assert child.recv(100, flags=socket.MSG_PEEK) == b"again"
     assert child.recv(100) == b"again"
+
+
+def test_asking_for_nothing_is_answered_at_once(ducts):
+    parent, _ = ducts
+    assert parent.recv(0) == b""
+    assert parent.recv_into(bytearray(0)) == 0
+    assert parent.send(b"") == 0
+
+
+def test_impossible_arguments_are_refused(ducts):
+    parent, child = ducts
+    child.send(b"undisturbed")
+    with pytest.raises(ValueError, match="negative"):
+        parent.recv(-1)
+    with pytest.raises(ValueError, match="buffer"):
+        parent.recv_into(bytearray(2), 5)
+    with pytest.raises((TypeError, BufferError)):
+        parent.recv_into(b"read-only")
+    with pytest.raises((TypeError, BufferError)):
+        parent.recv_into(memoryview(bytearray(8))[::2])
+    with pytest.raises(ValueError, match="negative"):
+        parent.poll(-1)
+    assert parent.recv(20) == b"undisturbed"
+
+
+def test_ducts_are_ordinary_objects(ducts):
+    for duct in (*ducts, MessageDuctParent(ducts[0]), MessageDuctChild(ducts[1])):
+        assert weakref.ref(duct)() is duct
+        duct.attribute = "of the user's own"
+        assert {duct: 1}[duct] == 1
+
+
+@pytest.mark.parametrize("kind", [RawDuctParent, RawDuctChild, MessageDuctParent, MessageDuctChild])
+def test_a_duct_that_was_never_initialised_raises_and_does_not_crash(kind):
+    for name, arguments in (("send", (b"x",)), ("recv", (1,)), ("poll", (0,)), ("fileno", ())):
+        duct = kind.__new__(kind)
+        with pytest.raises((AttributeError, TypeError, RuntimeError, DuctworksException)):
+            getattr(duct, name)(*arguments)
 
 
 def test_the_timeout_bounds_a_call(closing):

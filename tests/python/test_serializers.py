@@ -1,5 +1,6 @@
 """serialize and deserialize take any callables."""
 
+import contextlib
 import marshal
 import pickle
 
@@ -12,8 +13,12 @@ from ductworks.message_duct import (
     serializer_with_encoder_constructor,
 )
 from support import (
+    SHORT,
+    Background,
+    eventually,
     frame,
     read_frame,
+    wait_until_blocked,
 )
 
 
@@ -101,3 +106,26 @@ def test_a_deserializer_may_receive_the_next_message_itself(make_wire):
     peer.sendall(frame(b"a,") + frame(b"b,") + frame(b"c") + frame(b"d"))
     assert duct.recv() == b"a,b,c"
     assert duct.recv() == b"d"
+
+
+def test_what_was_sent_may_be_changed_afterwards(make_wire):
+    duct, peer = make_wire(small_buffers=True, timeout=SHORT, serialize=lambda data: data)
+    data = bytearray(b"a" * 2_000_000)
+    duct.send(data)
+    data[:] = b"b"
+    reader = Background(read_frame, peer)
+    eventually(lambda: duct.poll(0) or not reader.is_alive(), "the rest")
+    assert reader.result() == b"a" * 2_000_000
+
+
+def test_what_is_being_sent_cannot_be_changed_under_way(make_wire):
+    duct, peer = make_wire(small_buffers=True, serialize=lambda data: data)
+    data = bytearray(b"a" * 2_000_000)
+    sender = Background(duct.send, data)
+    wait_until_blocked(sender)
+    with contextlib.suppress(BufferError):  # Either it is locked, or what is sent is a copy.
+        data[:] = b"b"
+        data.clear()
+    reader = Background(read_frame, peer)
+    sender.result()
+    assert reader.result() == b"a" * 2_000_000
