@@ -7,7 +7,7 @@ use ductworks::ErrorKind;
 use ductworks::engine::{self, Channel, Deadline, Gate, Interest, Socket, Stream};
 use ductworks::wire::V1;
 use pyo3::buffer::PyBuffer;
-use pyo3::exceptions::{PyConnectionAbortedError, PyOSError, PyValueError};
+use pyo3::exceptions::{PyConnectionAbortedError, PyOSError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -217,6 +217,9 @@ impl RawDuct {
         })?;
         let flags = RecvFlags::from_bits_retain(flags.unwrap_or(0));
         let mut bytes = Vec::new();
+        if size == 0 {
+            return Ok(PyBytes::new(py, &bytes).into_any());
+        }
         link.transfer(
             py,
             Interest::Readable,
@@ -255,7 +258,7 @@ impl RawDuct {
         };
         let view = PyBuffer::<u8>::get(buffer)?;
         if view.readonly() || !view.is_c_contiguous() {
-            return Err(PyValueError::new_err(
+            return Err(PyTypeError::new_err(
                 "buffer must be writable and contiguous",
             ));
         }
@@ -270,6 +273,9 @@ impl RawDuct {
                 )));
             }
         };
+        if size == 0 {
+            return Ok(0);
+        }
         let flags = RecvFlags::from_bits_retain(flags.unwrap_or(0));
         link.transfer(
             py,

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::{Gate, Queue};
 use crate::process;
+use crate::spin::Spin;
 use crate::stream::Stream;
 use crate::turn::Turn;
 use crate::wire::{Body, Framing, Incoming, Outgoing, V1, Violation};
@@ -38,6 +39,7 @@ pub struct Channel<F = V1, B = Vec<u8>> {
     unsent: AtomicBool,
     /// The error number with which the connection was lost, or zero: the system tells it only once.
     lost: AtomicI32,
+    spin: Spin,
     /// Why the channel closed itself.
     violation: OnceLock<Violation>,
 }
@@ -55,6 +57,7 @@ impl<F: Framing, B: Body> Default for Channel<F, B> {
             limit: AtomicUsize::new(DEFAULT_MESSAGE_LIMIT),
             unsent: AtomicBool::new(false),
             lost: AtomicI32::new(0),
+            spin: Spin::default(),
             violation: OnceLock::new(),
         }
     }

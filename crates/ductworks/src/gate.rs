@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::process;
+use crate::spin::Looking;
 
 /// Until when an operation may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +82,7 @@ pub struct Wait<'a> {
     /// Until when.
     pub deadline: Deadline,
     hook: Option<&'a mut dyn Hook>,
+    pub(crate) looking: Looking,
 }
 
 impl std::fmt::Debug for Wait<'_> {
@@ -99,6 +101,7 @@ impl Wait<'static> {
         Self {
             deadline,
             hook: None,
+            looking: Looking::NotYet,
         }
     }
 }
@@ -110,6 +113,7 @@ impl<'a> Wait<'a> {
         Self {
             deadline,
             hook: Some(hook),
+            looking: Looking::NotYet,
         }
     }
 }

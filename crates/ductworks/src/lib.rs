@@ -193,6 +193,7 @@ mod gate;
 mod listener;
 mod process;
 mod rendezvous;
+mod spin;
 mod stream;
 mod transport;
 mod turn;

@@ -105,6 +105,9 @@ impl<S: AsFd> Stream for Socket<S> {
 
     fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        if let [part] = parts {
+            return Ok(rustix::net::send(&self.0, part, flags)?);
+        }
         let mut control = SendAncillaryBuffer::default();
         Ok(rustix::net::sendmsg(&self.0, parts, &mut control, flags)?)
     }

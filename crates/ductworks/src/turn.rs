@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use crossbeam_utils::atomic::AtomicCell;
 
@@ -132,7 +132,6 @@ impl<T: Default> Drop for Held<'_, T> {
     fn drop(&mut self) {
         self.turn.place.store(self.state.take());
         self.turn.holder.store(FREE, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
         if self.turn.waiting.load(Ordering::SeqCst) != 0 {
             self.gate.wake_one(self.turn.queue);
         }

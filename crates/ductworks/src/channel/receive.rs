@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use super::send::Help;
 use super::{Channel, NOBODY};
 use crate::error::{Error, ErrorKind, Result};
-use crate::gate::{Interest, Queue, Wait};
+use crate::gate::{Deadline, Interest, Queue, Wait};
 use crate::process;
 use crate::stream::Stream;
 use crate::turn::Held;
@@ -90,6 +90,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
             let outcome = match read {
                 Ok(Ok(0)) => Err(truncated(got, Some(len))),
                 Ok(Ok(count)) => {
+                    self.spin.found(&mut wait.looking);
                     got += count;
                     Ok(())
                 }
@@ -181,7 +182,10 @@ impl<F: Framing, B: Body> Channel<F, B> {
         };
         let error = match step {
             Step::Read(0) => return Err(self.ended(frame)),
-            Step::Read(_) => return Ok(()),
+            Step::Read(_) => {
+                self.spin.found(&mut wait.looking);
+                return Ok(());
+            }
             Step::Violated(violation) => return Err(self.violate(violation)),
             Step::Failed(error) => error,
         };
@@ -233,6 +237,12 @@ impl<F: Framing, B: Body> Channel<F, B> {
 
     fn wait_to_read<S: Stream>(&self, stream: &S, wait: &mut Wait<'_>) -> Result<()> {
         let help = self.help_out(stream);
+        if wait.deadline != Deadline::Now
+            && help == Help::NotNeeded
+            && self.spin.looks_again(&mut wait.looking)
+        {
+            return Ok(());
+        }
         let interest = match help {
             Help::Wanted => Interest::Both,
             Help::NotNeeded | Help::GivenByAnother => Interest::Readable,

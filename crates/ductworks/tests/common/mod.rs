@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::Duration;
@@ -161,11 +162,24 @@ pub fn frame(payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Bytes of which each depends on its place, so that a shifted or doubled part shows.
+/// Bytes that differ with their place, so that a shifted or doubled part shows.
 pub fn pattern(len: usize) -> Vec<u8> {
-    (0..len)
-        .map(|at| (at ^ (at >> 8) ^ (at >> 16)) as u8)
-        .collect()
+    let mut bytes = Vec::with_capacity(len + 8);
+    for place in 1..=len.div_ceil(8) as u64 {
+        // The golden ratio spreads the places over all bits.
+        bytes.extend_from_slice(&place.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+/// More than any socket here takes at once.
+pub static LARGE: LazyLock<Vec<u8>> = LazyLock::new(|| pattern(12_000_000));
+
+/// The message of a stream that has this number, and a length and content of its own.
+pub fn numbered(number: u32) -> Vec<u8> {
+    let len = (number as usize).wrapping_mul(7919) % 40_000;
+    [&number.to_be_bytes(), &LARGE[len..2 * len]].concat()
 }
 
 #[track_caller]
@@ -190,6 +204,12 @@ pub fn readiness(descriptor: impl AsFd, interest: PollFlags) -> PollFlags {
 
 pub fn is_readable(descriptor: impl AsFd) -> bool {
     readiness(descriptor, PollFlags::IN).contains(PollFlags::IN)
+}
+
+/// TCP may take a moment to deliver what has been sent.
+pub fn wait_until_readable(descriptor: impl AsFd) {
+    let mut look = [PollFd::new(&descriptor, PollFlags::IN)];
+    rustix::event::poll(&mut look, None).unwrap();
 }
 
 // What the system knows.
@@ -220,6 +240,8 @@ pub fn asleep<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     work: impl FnOnce() -> T + Send + 'scope,
 ) -> ScopedJoinHandle<'scope, T> {
+    // Nobody is to sleep because another thread makes this.
+    LazyLock::force(&LARGE);
     let (tell, told) = mpsc::channel();
     let handle = scope.spawn(move || {
         tell.send(Watched::this_thread()).unwrap();
