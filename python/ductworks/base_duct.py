@@ -160,6 +160,14 @@ def client_socket_destructor(
     _shutdown_and_close(client_socket, shutdown, shutdown_mode)
 
 
+def _refuse_oneself(connected_socket: Any) -> None:
+    """Where nobody listens at a TCP port of this host, the system may pick that very port for the
+    connecting end, which then talks to itself."""
+    here = connected_socket.getsockname()
+    if isinstance(here, tuple) and here == connected_socket.getpeername():
+        raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+
+
 def _identity(address: Any) -> Optional[tuple[int, int]]:
     """Which file a Unix address names, if it is one and exists."""
     if not address or not isinstance(address, (str, bytes)):
@@ -376,6 +384,7 @@ class RawDuctChild(_native.RawDuct):
             try:
                 new_socket.settimeout(self.socket_timeout)
                 new_socket.connect(self.connect_address)
+                _refuse_oneself(new_socket)
                 _native.verify_peer(new_socket.fileno())
                 return self._attach(new_socket)
             except BlockingIOError as error:

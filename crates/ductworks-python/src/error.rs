@@ -1,7 +1,9 @@
 //! The crate's errors as the package's exceptions.
 
 use ductworks::{Error, ErrorKind};
-use pyo3::exceptions::{PyBlockingIOError, PyOSError, PyPermissionError, PyTimeoutError};
+use pyo3::exceptions::{
+    PyBlockingIOError, PyConnectionResetError, PyOSError, PyPermissionError, PyTimeoutError,
+};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
@@ -61,6 +63,10 @@ pub(crate) fn raised(py: Python<'_>, error: Error) -> PyErr {
         (ErrorKind::Forked, _) => build(local_fault_class(py), text),
         (ErrorKind::PermissionDenied, number) => {
             PyPermissionError::new_err((number.unwrap_or(Errno::ACCESS.raw_os_error()), text))
+        }
+        // Not the TimeoutError that the number would make of it: that is for the caller's own time.
+        (ErrorKind::Disconnected, Some(number)) if number == Errno::TIMEDOUT.raw_os_error() => {
+            PyConnectionResetError::new_err((number, text))
         }
         // OSError picks its own subclass by the number, as for BrokenPipeError.
         (_, Some(number)) => PyOSError::new_err((number, text)),

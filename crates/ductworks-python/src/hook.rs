@@ -10,7 +10,16 @@ use pyo3::prelude::*;
 /// handlers, and what they raise ends the operation.
 pub(crate) struct Signals;
 
+/// How long a signal that came just before a wait can go unnoticed.
+const ATTENTION: Duration = Duration::from_millis(200);
+
 impl Hook for Signals {
+    /// Python runs its handlers in the main thread only.
+    fn attention(&self) -> Option<Duration> {
+        let main = rustix::thread::gettid() == rustix::process::getpid();
+        main.then_some(ATTENTION)
+    }
+
     fn interrupted(&mut self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         Python::attach(|py| py.check_signals()).map_err(Into::into)
     }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -64,6 +64,12 @@ pub trait Hook {
     /// Runs `wait`, which blocks this thread in one system call.
     fn block(&mut self, wait: &mut (dyn FnMut() + Send)) {
         wait();
+    }
+
+    /// How long a wait may last before [`interrupted`](Self::interrupted) is called even so. A signal
+    /// that comes in the moment before the wait begins does not interrupt it.
+    fn attention(&self) -> Option<Duration> {
+        None
     }
 
     /// Called when a signal has interrupted the wait.
@@ -158,7 +164,7 @@ pub(crate) enum Queue {
 #[derive(Debug, Default)]
 pub struct Gate {
     closed: AtomicBool,
-    active: AtomicUsize,
+    active: ActiveCount,
     sleepers: Mutex<Vec<Sleeper>>,
 }
 
@@ -188,10 +194,9 @@ impl Gate {
     pub fn close(&self) -> bool {
         let was_open = self.shut();
         // A thread that is active is inside a call that does not block, so this ends at once. The
-        // bound is for a forked child, which may have inherited the count of threads that it does
-        // not have.
+        // bound is for a call that the system, or a stream of somebody's own, holds up all the same.
         let patience = Instant::now() + Duration::from_secs(1);
-        while self.active.load(Ordering::SeqCst) != 0 && Instant::now() < patience {
+        while !self.active.is_zero() && Instant::now() < patience {
             std::thread::yield_now();
         }
         was_open
@@ -203,7 +208,7 @@ impl Gate {
     ///
     /// [`ErrorKind::Closed`].
     pub fn enter(&self) -> Result<Active<'_>> {
-        self.active.fetch_add(1, Ordering::SeqCst);
+        self.active.increment();
         let active = Active(self);
         if self.is_closed() {
             return Err(closed());
@@ -277,9 +282,11 @@ impl Gate {
         if !still_wanted() {
             return Ok(false);
         }
-        let timeout = left.map(|left| Timespec {
-            tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
-            tv_nsec: left.subsec_nanos().into(),
+        let attention = wait.hook.as_ref().and_then(|hook| hook.attention());
+        let pause = [left, attention].into_iter().flatten().min();
+        let timeout = pause.map(|pause| Timespec {
+            tv_sec: pause.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: pause.subsec_nanos().into(),
         });
         let mut outcome = Ok((false, false));
         let mut poll = || outcome = poll_two(descriptor, &waker.event, timeout.as_ref());
@@ -293,13 +300,7 @@ impl Gate {
             return Err(closed());
         }
         match outcome {
-            Ok((ready, woken)) => {
-                if woken {
-                    waker.clear();
-                }
-                Ok(ready)
-            }
-            Err(Errno::INTR) => {
+            Ok((false, false)) | Err(Errno::INTR) => {
                 if let Some(hook) = &mut wait.hook {
                     hook.interrupted().map_err(|error| {
                         Error::new(ErrorKind::Interrupted, "interrupted by a signal")
@@ -307,6 +308,12 @@ impl Gate {
                     })?;
                 }
                 Ok(false)
+            }
+            Ok((ready, woken)) => {
+                if woken {
+                    waker.clear();
+                }
+                Ok(ready)
             }
             Err(error) => Err(Error::os("wait for the descriptor", error)),
         }
@@ -356,13 +363,50 @@ pub(crate) fn closed() -> Error {
     Error::new(ErrorKind::Closed, "this end has been closed")
 }
 
+/// How many threads of this process are active. A forked child does not have the threads that its
+/// parent counted, so the count is kept together with the process that it is of.
+#[derive(Debug, Default)]
+struct ActiveCount(AtomicU64);
+
+impl ActiveCount {
+    fn update(&self, change: impl Fn(u32) -> u32) {
+        let me = process::id();
+        // The closure never refuses, so the outcome tells nothing.
+        let _ = self
+            .0
+            .fetch_update(Ordering::SeqCst, Ordering::Relaxed, |word| {
+                let count = Self::of(me, word);
+                Some(u64::from(me) << 32 | u64::from(change(count)))
+            });
+    }
+
+    fn of(me: u32, word: u64) -> u32 {
+        match (word >> 32) as u32 == me {
+            true => word as u32,
+            false => 0,
+        }
+    }
+
+    fn increment(&self) {
+        self.update(|count| count + 1);
+    }
+
+    fn decrement(&self) {
+        self.update(|count| count.saturating_sub(1));
+    }
+
+    fn is_zero(&self) -> bool {
+        Self::of(process::id(), self.0.load(Ordering::SeqCst)) == 0
+    }
+}
+
 /// A thread that is using the descriptor; see [`Gate::enter`].
 #[derive(Debug)]
 pub struct Active<'a>(&'a Gate);
 
 impl Drop for Active<'_> {
     fn drop(&mut self) {
-        self.0.active.fetch_sub(1, Ordering::SeqCst);
+        self.0.active.decrement();
     }
 }
 

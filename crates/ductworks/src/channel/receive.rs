@@ -73,7 +73,6 @@ impl<F: Framing, B: Body> Channel<F, B> {
         let len = self.receive_head(stream, &mut frame, wait)?;
         let room = place.len();
         let Some(place) = place.get_mut(..len) else {
-            self.receiving.store(process::id(), Ordering::SeqCst);
             return Err(Error::new(
                 ErrorKind::BufferTooSmall,
                 format!("the message has {len} bytes, and the buffer has room for {room}"),
@@ -98,7 +97,6 @@ impl<F: Framing, B: Body> Channel<F, B> {
                 Err(closed) => Err(self.explain(closed)),
             };
             if let Err(error) = outcome {
-                self.receiving.store(process::id(), Ordering::SeqCst);
                 let known = frame.payload().len();
                 // Within the declared length, so it is taken whole.
                 let _ = frame.push(&place[known..got], len);
@@ -143,9 +141,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
     }
 
     fn end_receive(&self) {
-        if self.receiving.load(Ordering::Relaxed) != NOBODY {
-            self.receiving.store(NOBODY, Ordering::SeqCst);
-        }
+        self.receiving.store(NOBODY, Ordering::Relaxed);
     }
 
     /// Reads until the length of the payload is known.
@@ -184,15 +180,13 @@ impl<F: Framing, B: Body> Channel<F, B> {
             Step::Read(0) => return Err(self.ended(frame)),
             Step::Read(_) => {
                 self.spin.found(&mut wait.looking);
+                // Noted at once: another thread may fork at any moment.
+                self.receiving.store(process::id(), Ordering::Relaxed);
                 return Ok(());
             }
             Step::Violated(violation) => return Err(self.violate(violation)),
             Step::Failed(error) => error,
         };
-        if frame.is_fresh() {
-            return self.receive_failed(stream, error, 0, None, wait);
-        }
-        self.receiving.store(process::id(), Ordering::SeqCst);
         self.receive_failed(stream, error, frame.payload().len(), frame.declared(), wait)
     }
 

@@ -1,5 +1,6 @@
 //! TCP sockets.
 
+use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -62,12 +63,21 @@ pub(super) fn connect(host: &str, port: u16, deadline: Option<Instant>) -> Resul
                 TcpStream::connect_timeout(&address, left.max(Duration::from_millis(1)))
             }
         };
-        match connected {
+        match connected.and_then(refuse_oneself) {
             Ok(stream) => return Ok(stream.into()),
             Err(error) => failure = Some(Error::os(format_args!("connect to {address}"), error)),
         }
     }
     Err(failure.unwrap_or_else(|| nothing_found(host)))
+}
+
+/// Where nobody listens at a port of this host, the system may pick that very port for the
+/// connecting end, which then talks to itself.
+fn refuse_oneself(stream: TcpStream) -> io::Result<TcpStream> {
+    match stream.local_addr()? == stream.peer_addr()? {
+        true => Err(rustix::io::Errno::CONNREFUSED.into()),
+        false => Ok(stream),
+    }
 }
 
 /// Small messages go out at once, and a peer whose host has vanished is noticed in the end.
