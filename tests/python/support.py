@@ -42,13 +42,16 @@ def eventually(condition, what="the condition"):
 
 
 def is_blocked(thread_id):
-    """Whether a thread of this process sleeps in a system call other than a wait for a lock."""
+    """Whether a thread of this process waits in a system call, other than for a lock."""
+    task = Path(f"/proc/self/task/{thread_id}")
     futex = 202 if platform.machine() == "x86_64" else 98
     try:
-        call = Path(f"/proc/self/task/{thread_id}/syscall").read_text().split()[0]
-        return call != "running" and int(call) not in (futex, -1)
+        call = (task / "syscall").read_text().split()[0]
+        state = (task / "stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
         return True  # The thread has ended: whoever waits for it need not wait any longer.
+    # Only an "S" can be interrupted; a "D" is busy, for instance with memory, and goes on at once.
+    return state == "S" and call != "running" and int(call) not in (futex, -1)
 
 
 def wait_until_blocked(thread):

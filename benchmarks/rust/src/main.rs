@@ -4,7 +4,8 @@
 //! The same work is done for each peer, in rounds that take turns; the median round counts.
 //!
 //! ```text
-//! ductworks-bench [--rounds 5] [--round-seconds 0.4] [--peers NAME,...] [--json]
+//! ductworks-bench [--rounds 5] [--round-seconds 0.4] [--json]
+//!                 [--peers NAME,...] [--messages json,64,...] [--cores PARENT,CHILD]
 //! ```
 
 mod message;
@@ -15,6 +16,7 @@ mod worker;
 
 use std::process::ExitCode;
 
+use message::Case;
 use peers::Peer;
 
 /// Errors end the program with their text, so one type for all of them will do.
@@ -37,6 +39,9 @@ fn main() -> ExitCode {
 
 fn run(arguments: &[String]) -> Result<()> {
     let options = Options::parse(arguments)?;
+    if let Some((parent, _)) = options.cores {
+        worker::stay_on(parent)?;
+    }
     let measurements = rounds::measure_all(&options)?;
     if options.json {
         println!("{}", report::json(&measurements));
@@ -51,6 +56,9 @@ struct Options {
     rounds: usize,
     round_seconds: f64,
     peers: Vec<Peer>,
+    messages: Vec<Case>,
+    /// The processor cores of the parent and the child; without, the system chooses.
+    cores: Option<(usize, usize)>,
     json: bool,
 }
 
@@ -60,6 +68,8 @@ impl Options {
             rounds: 5,
             round_seconds: 0.4,
             peers: Peer::ALL.to_vec(),
+            messages: Case::ALL.to_vec(),
+            cores: None,
             json: false,
         };
         let mut arguments = arguments.iter();
@@ -77,6 +87,16 @@ impl Options {
                         .split(',')
                         .map(Peer::from_name)
                         .collect::<Result<_>>()?;
+                }
+                "--messages" => {
+                    options.messages = value()?
+                        .split(',')
+                        .map(Case::from_name)
+                        .collect::<Result<_>>()?;
+                }
+                "--cores" => {
+                    let (parent, child) = value()?.split_once(',').ok_or("two cores are needed")?;
+                    options.cores = Some((parent.parse()?, child.parse()?));
                 }
                 "--json" => options.json = true,
                 _ => return Err(format!("unknown argument {name}").into()),

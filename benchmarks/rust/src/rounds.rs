@@ -43,8 +43,8 @@ impl Measurement {
 pub(crate) fn measure_all(options: &Options) -> Result<Vec<Measurement>> {
     let mut measurements = Vec::new();
     for workload in Workload::ALL {
-        for case in Case::ALL {
-            let measurement = measure(options, case, workload)?;
+        for case in &options.messages {
+            let measurement = measure(options, *case, workload)?;
             eprint!("Rust: {} of {}:", workload.name(), case.name());
             for rounds in &measurement.peers {
                 eprint!(" {} {:.0}/s", rounds.peer.name(), measurement.rate(rounds));
@@ -57,7 +57,8 @@ pub(crate) fn measure_all(options: &Options) -> Result<Vec<Measurement>> {
 }
 
 fn measure(options: &Options, case: Case, workload: Workload) -> Result<Measurement> {
-    let start = |peer: &Peer| Pair::start(*peer, case, workload);
+    let core = options.cores.map(|(_, child)| child);
+    let start = |peer: &Peer| Pair::start(*peer, case, workload, core);
     let mut pairs: Vec<Pair> = options.peers.iter().map(start).collect::<Result<_>>()?;
     let count = calibrate(&mut pairs, options.round_seconds)?;
     let unmeasured = |pair: &Pair| PeerRounds {

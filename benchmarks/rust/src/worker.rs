@@ -7,6 +7,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
+use rustix::thread::{CpuSet, sched_setaffinity};
+
 use crate::Result;
 use crate::message::{Case, Message};
 use crate::peers::{Link, Peer};
@@ -49,16 +51,18 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    pub(crate) fn start(peer: Peer, case: Case, workload: Workload) -> Result<Self> {
+    /// Starts a child, which stays on the core `core` if one is given.
+    pub(crate) fn start(
+        peer: Peer,
+        case: Case,
+        workload: Workload,
+        core: Option<usize>,
+    ) -> Result<Self> {
         let listening = peer.listen(case)?;
         let mut child = Command::new(std::env::current_exe()?)
-            .args([
-                "child",
-                peer.name(),
-                &case.name(),
-                workload.name(),
-                &listening.address(),
-            ])
+            .args(["child", peer.name(), &case.name(), workload.name()])
+            .arg(listening.address())
+            .args(core.map(|core| core.to_string()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -121,11 +125,21 @@ impl Drop for Pair {
     }
 }
 
-/// The child's side: `child PEER CASE WORKLOAD ADDRESS`.
+/// Keeps this process on a core.
+pub(crate) fn stay_on(core: usize) -> Result<()> {
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    Ok(sched_setaffinity(None, &cores)?)
+}
+
+/// The child's side: `child PEER CASE WORKLOAD ADDRESS [CORE]`.
 pub(crate) fn run_child(arguments: &[String]) -> Result<()> {
-    let [peer, case, workload, address] = arguments else {
+    let [peer, case, workload, address, core @ ..] = arguments else {
         return Err("child needs a peer, a case, a workload and an address".into());
     };
+    if let Some(core) = core.first() {
+        stay_on(core.parse()?)?;
+    }
     let case = Case::from_name(case)?;
     let workload = Workload::from_name(workload)?;
     let mut link = Peer::from_name(peer)?.connect(case, address)?;

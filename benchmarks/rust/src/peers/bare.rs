@@ -60,10 +60,16 @@ impl Link for Bare {
     fn recv(&mut self, place: &mut Message) -> Result<()> {
         match place {
             Message::Document(document) => {
-                recv_payload(&mut self.stream, &mut self.buffer)?;
+                let length = recv_header(&mut self.stream)?;
+                self.buffer.resize(length, 0);
+                self.stream.read_exact(&mut self.buffer)?;
                 *document = serde_json::from_slice(&self.buffer)?;
             }
-            Message::Bytes(bytes) => recv_payload(&mut self.stream, bytes)?,
+            Message::Bytes(bytes) => {
+                let length = recv_header(&mut self.stream)?;
+                let place = bytes.get_mut(..length).ok_or("a longer message came")?;
+                self.stream.read_exact(place)?;
+            }
         }
         Ok(())
     }
@@ -93,14 +99,13 @@ impl Bare {
     }
 }
 
-fn recv_payload(stream: &mut UnixStream, buffer: &mut Vec<u8>) -> Result<()> {
+/// The length of the payload that follows.
+fn recv_header(stream: &mut UnixStream) -> Result<usize> {
     let mut header = [0; HEADER];
     stream.read_exact(&mut header)?;
     let [magic, length @ ..] = header;
     if magic != MAGIC {
         return Err("not a message".into());
     }
-    buffer.resize(u32::from_be_bytes(length) as usize, 0);
-    stream.read_exact(buffer)?;
-    Ok(())
+    Ok(u32::from_be_bytes(length) as usize)
 }

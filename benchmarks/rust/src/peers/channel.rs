@@ -102,7 +102,7 @@ impl Link for Bytes {
     }
 
     fn recv(&mut self, place: &mut Message) -> Result<()> {
-        *place = Message::Bytes(self.0.1.recv()?);
+        *place = Message::Bytes(self.0.1.recv()?.into());
         Ok(())
     }
 }

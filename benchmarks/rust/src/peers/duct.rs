@@ -38,7 +38,7 @@ pub(super) fn listen(receive: Receive) -> Result<DuctListening> {
 
 pub(super) fn connect(address: &str, receive: Receive) -> Result<DuctLink> {
     Ok(DuctLink {
-        duct: ductworks::connect(&address.parse()?)?,
+        duct: ductworks::connect(address)?,
         receive,
     })
 }
@@ -70,10 +70,9 @@ impl Link for DuctLink {
         match (place, self.receive) {
             (Message::Document(document), _) => *document = self.duct.recv()?,
             (Message::Bytes(bytes), Receive::IntoPlace) => {
-                let length = self.duct.recv_into(bytes)?;
-                bytes.truncate(length);
+                self.duct.recv_into(bytes)?;
             }
-            (Message::Bytes(bytes), Receive::AsVec) => *bytes = self.duct.recv_bytes()?,
+            (Message::Bytes(bytes), Receive::AsVec) => *bytes = self.duct.recv_bytes()?.into(),
         }
         Ok(())
     }

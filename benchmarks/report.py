@@ -1,0 +1,155 @@
+"""The tables on the terminal, and whether the goals are met."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from harness import Measurement, case_label
+from memory import MemoryRun
+
+TITLES = {"stream": "One-way stream", "roundtrip": "Round trip"}
+UNITS = {"stream": ("msg/s", "MB/s"), "roundtrip": ("trips/s", "us each")}
+SUBJECT = "ductworks"
+
+
+def table(measurements: Sequence[Measurement]) -> str:
+    """One table for measurements of the same peers, workload and placement."""
+    first = measurements[0]
+    peers, units = first.peers, UNITS[first.workload]
+    others = [peer for peer in peers if not peer.startswith(SUBJECT)]
+    bases = others if SUBJECT in peers else []
+    rounds = len(first.seconds[peers[0]])
+    title = f"{TITLES[first.workload]}, parent and child on {first.placement}"
+    lines = [f"{title}, median of {rounds} rounds"]
+    lines.append(
+        " " * 14
+        + "".join(f"{peer:>22}" for peer in peers)
+        + "".join(f"{SUBJECT + ' /':>17}" for _ in bases)
+    )
+    lines.append(
+        f"{'':<14}"
+        + f"{units[0]:>13}{units[1]:>9}" * len(peers)
+        + "".join(f"{base:>17}" for base in bases)
+    )
+    for measurement in measurements:
+        cells = [f"{case_label(measurement.case):<14}"]
+        for peer in peers:
+            second = (
+                f"{measurement.megabytes(peer):>9,.1f}"
+                if first.workload == "stream"
+                else f"{1e6 / measurement.rate(peer):>9,.1f}"
+            )
+            cells.append(f"{measurement.rate(peer):>13,.0f}{second}")
+        cells += [f"{times(measurement.ratio(SUBJECT, base)):>17}" for base in bases]
+        lines.append("".join(cells))
+    return "\n".join(lines)
+
+
+def tables(measurements: Iterable[Measurement]) -> str:
+    groups: dict[tuple[str, str], list[Measurement]] = {}
+    for measurement in measurements:
+        groups.setdefault((measurement.placement, measurement.workload), []).append(measurement)
+    return "\n\n".join(table(group) for group in groups.values())
+
+
+def times(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.2f} x"
+
+
+class Verdict(NamedTuple):
+    """A figure under one condition, and whether it meets the goal."""
+
+    condition: str
+    figure: str
+    met: bool
+
+
+class Goal(NamedTuple):
+    text: str
+    verdicts: list[Verdict]
+
+    @property
+    def word(self) -> str:
+        met = [verdict.met for verdict in self.verdicts]
+        if not met:
+            return "-"
+        return "met" if all(met) else "in part" if any(met) else "NOT MET"
+
+    def line(self) -> str:
+        figures = ", ".join(f"{v.figure} {v.condition}" for v in self.verdicts)
+        return f"{self.word:<9}{self.text:<59}{figures or 'not measured'}"
+
+    def as_json(self) -> dict[str, Any]:
+        verdicts = [verdict._asdict() for verdict in self.verdicts]
+        return {"goal": self.text, "verdict": self.word, "figures": verdicts}
+
+
+class RateGoal(NamedTuple):
+    """At least ``factor`` times the rate of ``base``, in each of the cases."""
+
+    text: str
+    workload: str
+    cases: Sequence[str]
+    base: str
+    factor: float
+
+    def judge(self, measurements: Iterable[Measurement]) -> Goal:
+        """Judge each placement by its worst case."""
+        worst: dict[str, tuple[float, str]] = {}
+        for measurement in measurements:
+            ratio = measurement.ratio(SUBJECT, self.base)
+            wanted = measurement.workload == self.workload and measurement.case in self.cases
+            if wanted and ratio is not None:
+                entry = ratio, case_label(measurement.case)
+                worst[measurement.placement] = min(worst.get(measurement.placement, entry), entry)
+        verdicts = []
+        for placement, (ratio, label) in worst.items():
+            which = f" ({label})" if len(self.cases) > 1 else ""
+            met = ratio >= self.factor
+            verdicts.append(Verdict(f"on {placement}", f"{times(ratio)}{which}", met))
+        return Goal(self.text, verdicts)
+
+
+_ALL = ("json", "64", "4096", "65536", "1048576")
+
+PYTHON_GOALS = (
+    RateGoal("small JSON one-way: 3 x the original", "stream", ("json",), "original", 3.0),
+    RateGoal("small JSON one-way: 1.5 x Pipe", "stream", ("json",), "pipe", 1.5),
+    RateGoal("64-byte bytes one-way: 3 x the original", "stream", ("64",), "original", 3.0),
+    RateGoal("1 MiB bytes one-way: 2 x the original", "stream", ("1048576",), "original", 2.0),
+    RateGoal("no round trip slower than Pipe's", "roundtrip", _ALL, "pipe", 1.0),
+)
+RUST_GOALS = (
+    RateGoal("Rust one-way: 0.9 x the bare stream", "stream", _ALL, "bare", 0.9),
+    RateGoal("Rust round trip: 0.9 x the bare stream", "roundtrip", _ALL, "bare", 0.9),
+)
+MEMORY_GOAL_MIB = 16.0
+
+
+def judge(
+    python: Sequence[Measurement], rust: Sequence[Measurement], memory: MemoryRun | None
+) -> list[Goal]:
+    goals = [goal.judge(python) for goal in PYTHON_GOALS]
+    goals += [goal.judge(rust) for goal in RUST_GOALS]
+    text = f"memory: both processes within {MEMORY_GOAL_MIB:.0f} MiB of where they began"
+    verdicts = []
+    if memory is not None:
+        grown = memory.growth_mib
+        condition = f"in {memory.seconds:.0f} s"
+        verdicts.append(Verdict(condition, f"{grown:.1f} MiB", grown <= MEMORY_GOAL_MIB))
+    goals.append(Goal(text, verdicts))
+    return goals
+
+
+def goal_lines(goals: Iterable[Goal]) -> str:
+    return "\n".join(goal.line() for goal in goals)
+
+
+def memory_lines(memory: MemoryRun) -> str:
+    rate = memory.messages / memory.seconds
+    lines = [f"Memory, 1 MiB messages for {memory.seconds:.0f} s, {rate:,.0f} msg/s; resident MiB"]
+    lines.append(f"{'':<14}{'begin':>9}{'maximum':>9}{'end':>9}")
+    for role, use in memory.processes.items():
+        lines.append(f"{role:<14}" + "".join(f"{kib / 1024:>9.1f}" for kib in use))
+    return "\n".join(lines)
