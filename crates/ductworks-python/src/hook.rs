@@ -44,6 +44,9 @@ pub(crate) fn deadline(timeout: Option<f64>) -> PyResult<Deadline> {
             "timeout must be non-negative, got {seconds}"
         )));
     }
+    if seconds == 0.0 {
+        return Ok(Deadline::Now);
+    }
     // What no Duration can hold is longer than anything lives.
     Ok(Duration::try_from_secs_f64(seconds).map_or(Deadline::Never, Deadline::after))
 }

@@ -134,11 +134,17 @@ impl<T: Serialize + ?Sized> Encode<T> for MessagePack {
     }
 }
 
+/// How deep values may be nested, as for JSON: the stack is not a peer's to fill.
+#[cfg(feature = "msgpack")]
+const MESSAGE_PACK_DEPTH: usize = 128;
+
 #[cfg(feature = "msgpack")]
 impl<T: DeserializeOwned> Decode<T> for MessagePack {
     fn decode(&self, message: Vec<u8>) -> Result<T, CodecError> {
         let mut rest = &message[..];
-        let value = rmp_serde::decode::from_read(&mut rest)?;
+        let mut decoder = rmp_serde::Deserializer::new(&mut rest);
+        decoder.set_max_depth(MESSAGE_PACK_DEPTH);
+        let value = T::deserialize(&mut decoder)?;
         match rest.len() {
             0 => Ok(value),
             extra => Err(format!("{extra} bytes follow the value").into()),

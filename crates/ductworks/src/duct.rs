@@ -217,14 +217,20 @@ impl Duct {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub unsafe fn from_inherited(descriptor: RawFd) -> Result<Self> {
+        let refuse = |why: &str| {
+            let text =
+                format!("expected the number of an open descriptor, got {descriptor}: {why}");
+            Err(Error::new(ErrorKind::InvalidInput, text))
+        };
         if descriptor < 0 {
-            return Err(Error::new(
-                ErrorKind::InvalidInput,
-                format!("expected the number of a descriptor, got {descriptor}"),
-            ));
+            return refuse("it is negative");
         }
-        // SAFETY: the caller promises that the descriptor is owned by nobody else; that it is open
-        // is tested before anything relies on it.
+        // SAFETY: the number is not negative, and is only asked whether it is open.
+        let asked = rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(descriptor) });
+        if let Err(error) = asked {
+            return refuse(&error.to_string());
+        }
+        // SAFETY: it is open, and the caller promises that nobody else owns it.
         let socket = unsafe { OwnedFd::from_raw_fd(descriptor) };
         Self::try_from(socket)
     }

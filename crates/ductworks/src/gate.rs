@@ -29,9 +29,6 @@ impl Deadline {
     /// The deadline that lies `timeout` from now.
     #[must_use]
     pub fn after(timeout: Duration) -> Self {
-        if timeout.is_zero() {
-            return Self::Now;
-        }
         // A moment too far away to express is as good as never.
         Instant::now()
             .checked_add(timeout)

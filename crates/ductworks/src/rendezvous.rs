@@ -109,17 +109,15 @@ impl Parent {
     /// ```
     pub fn listen(&self, timeout: Duration) -> Result<Duct> {
         let listener = self.slot().clone().ok_or_else(already_connected)?;
-        let duct = listener
-            .accept_until(Deadline::after(timeout))
-            .map_err(|error| match error.kind() {
-                ErrorKind::WouldBlock => Error::new(
-                    ErrorKind::TimedOut,
-                    format!("nobody has connected to {} yet", self.address),
-                ),
-                _ => error,
-            })?;
+        let accepted = listener.accept_until(Deadline::after(timeout));
+        let mut slot = self.slot();
         // Of two threads that listen, the first has the child.
-        let listener = self.slot().take().ok_or_else(already_connected)?;
+        if slot.is_none() {
+            return Err(already_connected());
+        }
+        let duct = accepted?;
+        *slot = None;
+        drop(slot);
         listener.close();
         Ok(duct)
     }

@@ -77,6 +77,9 @@ pub struct Socket<S>(
     pub S,
 );
 
+/// The most parts that one system call takes: `IOV_MAX` of Linux.
+const PARTS_MAX: usize = 1024;
+
 impl<S: AsFd> Stream for Socket<S> {
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         Some(self.0.as_fd())
@@ -108,6 +111,7 @@ impl<S: AsFd> Stream for Socket<S> {
         if let [part] = parts {
             return Ok(rustix::net::send(&self.0, part, flags)?);
         }
+        let parts = &parts[..parts.len().min(PARTS_MAX)];
         let mut control = SendAncillaryBuffer::default();
         Ok(rustix::net::sendmsg(&self.0, parts, &mut control, flags)?)
     }

@@ -75,7 +75,7 @@ fn close_wakes_all_of_them_at_once() {
 #[test]
 fn a_close_is_never_missed_by_those_just_about_to_wait() {
     let _watchdog = watchdog();
-    for round in 0..2000 {
+    for round in 0..800 {
         let (a, _b) = ductworks::pair().unwrap();
         a.try_send_bytes(&LARGE[..4_000_000]).unwrap();
         let call = CALLS[round % CALLS.len()];
@@ -125,7 +125,7 @@ fn close_wakes_those_who_accept() {
 #[test]
 fn a_close_in_the_midst_of_traffic_leaves_an_exact_prefix() {
     let _watchdog = watchdog();
-    for round in 0..100 {
+    for round in 0..60 {
         let transport = TRANSPORTS[round % 2];
         let (a, b) = transport.ducts();
         thread::scope(|scope| {

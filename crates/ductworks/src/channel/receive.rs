@@ -5,7 +5,7 @@ use std::io;
 use std::sync::atomic::Ordering;
 
 use super::send::Help;
-use super::{Channel, NOBODY};
+use super::{Channel, NOBODY, violated};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::{Deadline, Interest, Queue, Wait};
 use crate::process;
@@ -134,6 +134,9 @@ impl<F: Framing, B: Body> Channel<F, B> {
     }
 
     fn begin_receive(&self, wait: &mut Wait<'_>) -> Result<Held<'_, Incoming<F, B>>> {
+        if let Some(violation) = self.violation.get() {
+            return Err(violated(violation)); // Nothing that follows it can be told apart.
+        }
         self.refuse_inherited(&self.receiving, "receiving")?;
         self.receiver
             .take(&self.gate, wait)

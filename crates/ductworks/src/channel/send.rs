@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Channel, NOBODY};
 use crate::error::{Error, ErrorKind, Result};
-use crate::gate::{Interest, Queue, Wait};
+use crate::gate::{Interest, Queue, Wait, closed};
 use crate::process;
 use crate::stream::Stream;
 use crate::wire::{Body, Framing, HEAD_MAX, Head, Outgoing};
@@ -87,6 +87,9 @@ impl<F: Framing, B: Body> Channel<F, B> {
         slices: &mut [IoSlice<'_>],
         wait: &mut Wait<'_>,
     ) -> Result<()> {
+        if self.is_closed() {
+            return Err(self.explain(closed()));
+        }
         self.refuse_inherited(&self.sending, "sending")?;
         let outcome = self
             .sender

@@ -135,7 +135,10 @@ impl Drop for PrivatePath {
 
 /// `XDG_RUNTIME_DIR`, if it can be trusted.
 fn runtime_dir() -> Option<PathBuf> {
-    let path = PathBuf::from(env::var_os("XDG_RUNTIME_DIR")?);
+    // Without the slash that may stand at its end: with it, a link would be followed.
+    let path: PathBuf = Path::new(&env::var_os("XDG_RUNTIME_DIR")?)
+        .components()
+        .collect();
     let facts = fs::symlink_metadata(&path).ok()?;
     let trusted = path.is_absolute()
         && facts.is_dir()

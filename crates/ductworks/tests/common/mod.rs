@@ -67,9 +67,12 @@ pub fn process(role: &str, argument: impl ToString) -> Command {
     command
 }
 
+/// A role's name, and what plays it.
+pub type Role<'a> = (&'a str, fn(&str));
+
 /// What the test named `roles` of each program does: nothing, unless the program was started as a
 /// [`process`], which does what its role says.
-pub fn play(roles: &[(&str, fn(&str))]) {
+pub fn play(roles: &[Role<'_>]) {
     let Ok(role) = env::var(ROLE) else { return };
     let _watchdog = watchdog();
     let argument = env::var(ARGUMENT).unwrap();
