@@ -70,9 +70,9 @@ proptest! {
 
     #[test]
     fn any_payload_is_a_value_or_a_decoding_error(payload: Vec<u8>) {
-        fn try_all<C: Codec + Copy>(codec: C, payload: &[u8])
+        fn try_all<C>(codec: C, payload: &[u8])
         where
-            C: Decode<String> + Decode<Vec<u8>>,
+            C: Codec + Copy + Decode<String> + Decode<Vec<u8>>,
         {
             let (a, b) = ductworks::pair().unwrap();
             let b = b.with_codec(codec);

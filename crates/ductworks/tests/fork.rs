@@ -38,8 +38,10 @@ fn in_a_fork(mut work: impl FnMut() -> bool + Send + Sync + 'static) {
     );
 }
 
+type Shared<T> = Arc<Mutex<Option<T>>>;
+
 /// Something that a forked child drops or uses while this process goes on with its own copy.
-fn shared<T>(value: T) -> (Arc<Mutex<Option<T>>>, Arc<Mutex<Option<T>>>) {
+fn shared<T>(value: T) -> (Shared<T>, Shared<T>) {
     let shared = Arc::new(Mutex::new(Some(value)));
     (Arc::clone(&shared), shared)
 }
