@@ -26,10 +26,12 @@ fn the_limit_is_64_mib_at_both_ends_unless_it_is_set() {
     });
 }
 
+type Send = fn(&Duct, &[u8]) -> Result<()>;
+
 #[test]
 fn a_message_too_large_to_send_changes_nothing() {
     let _watchdog = watchdog();
-    let sends: [fn(&Duct, &[u8]) -> Result<()>; 4] = [
+    let sends: [Send; 4] = [
         |duct, message| duct.send_bytes(message),
         |duct, message| duct.try_send_bytes(message),
         |duct, message| duct.send_bytes_timeout(message, PATIENCE),
