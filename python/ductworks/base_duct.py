@@ -305,7 +305,7 @@ class RawDuctParent(_native.RawDuct):
         if listener is None:
             return
         try:
-            # The listener still belongs to the process that bound it, and a name to whoever made it.
+            # The listener still belongs to who bound it, and a name to whoever made it.
             if self._binder == os.getpid() and self._name == _identity(self.listener_address):
                 self.server_listener_socket_destructor(listener, shutdown=True)
             else:
