@@ -121,6 +121,17 @@ def test_a_handler_may_send_while_the_main_thread_waits_in_recv(make_wire):
     answerer.result()
 
 
+@pytest.mark.parametrize("call", ["recv", "poll"])
+def test_a_handler_that_uses_what_it_interrupts_fails_at_once(make_wire, call):
+    duct, peer = make_wire(timeout=None)
+    reentering = handling(signal.SIGUSR1, lambda *_: getattr(duct, call)())
+    refused = pytest.raises(RuntimeError, match="same direction")
+    with refused, reentering, signal_once_blocked(signal.SIGUSR1):
+        getattr(duct, call)()
+    peer.sendall(frame(b'"still in step"'))
+    assert duct.recv() == "still in step"
+
+
 def test_a_signal_at_any_moment_ends_a_recv_that_waits_for_ever(make_wire):
     duct, _ = make_wire(timeout=None)
     trials = 250

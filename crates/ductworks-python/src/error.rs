@@ -2,7 +2,8 @@
 
 use ductworks::{Error, ErrorKind};
 use pyo3::exceptions::{
-    PyBlockingIOError, PyConnectionResetError, PyOSError, PyPermissionError, PyTimeoutError,
+    PyBlockingIOError, PyConnectionResetError, PyOSError, PyPermissionError, PyRuntimeError,
+    PyTimeoutError,
 };
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -61,6 +62,8 @@ pub(crate) fn raised(py: Python<'_>, error: Error) -> PyErr {
         }
         (ErrorKind::TooLarge | ErrorKind::Protocol, _) => build(protocol_class(py), text),
         (ErrorKind::Forked, _) => build(local_fault_class(py), text),
+        // As for a reentrant call on a file of Python's own.
+        (ErrorKind::Reentered, _) => PyRuntimeError::new_err(text),
         (ErrorKind::PermissionDenied, number) => {
             PyPermissionError::new_err((number.unwrap_or(Errno::ACCESS.raw_os_error()), text))
         }

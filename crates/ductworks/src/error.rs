@@ -55,6 +55,9 @@ pub enum ErrorKind {
     /// The process was forked while this duct was in the middle of a message, which only the
     /// process that began it can finish.
     Forked,
+    /// The operation was begun inside another one of the same direction, on the same duct and
+    /// thread: by a signal handler, say. It could never have its turn. Nothing was lost.
+    Reentered,
     /// Any other failure of the operating system; see [`Error::raw_os_error`].
     Io,
 }
@@ -209,7 +212,7 @@ impl From<Error> for io::Error {
             | ErrorKind::AlreadyConnected => Io::InvalidInput,
             ErrorKind::Unreachable => Io::ConnectionRefused,
             ErrorKind::PermissionDenied => Io::PermissionDenied,
-            ErrorKind::Forked => Io::Other,
+            ErrorKind::Forked | ErrorKind::Reentered => Io::Other,
             ErrorKind::Io => error
                 .os
                 .map_or(Io::Other, |os| io::Error::from_raw_os_error(os).kind()),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use crossbeam_utils::atomic::AtomicCell;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::gate::{Gate, Queue, Wait};
 use crate::process;
 
@@ -23,6 +23,8 @@ const LOOKS: usize = 64;
 pub(crate) struct Turn<T> {
     /// The process of the thread that has the turn, or [`FREE`].
     holder: AtomicU32,
+    /// The thread that has the turn, for itself to recognise.
+    thread: AtomicUsize,
     place: AtomicCell<Option<Box<T>>>,
     waiting: AtomicUsize,
     queue: Queue,
@@ -43,6 +45,7 @@ impl<T: Default> Turn<T> {
     pub(crate) fn new(queue: Queue) -> Self {
         Self {
             holder: AtomicU32::new(FREE),
+            thread: AtomicUsize::new(0),
             place: AtomicCell::new(Some(Box::default())),
             waiting: AtomicUsize::new(0),
             queue,
@@ -64,6 +67,7 @@ impl<T: Default> Turn<T> {
             // The waiters that were counted stayed behind as well.
             self.waiting.store(0, Ordering::SeqCst);
         }
+        self.thread.store(this_thread(), Ordering::Relaxed);
         Some(Held {
             turn: self,
             gate,
@@ -80,13 +84,21 @@ impl<T: Default> Turn<T> {
     ///
     /// # Errors
     ///
-    /// Those of [`Gate::sleep`].
+    /// Those of [`Gate::sleep`], and [`ErrorKind::Reentered`].
     pub(crate) fn take<'a>(&'a self, gate: &'a Gate, wait: &mut Wait<'_>) -> Result<Held<'a, T>> {
         for _ in 0..LOOKS {
             if let Some(held) = self.try_take(gate) {
                 return Ok(held);
             }
             std::hint::spin_loop();
+        }
+        // A thread's own turn cannot end while it waits for it.
+        if self.is_taken() && self.thread.load(Ordering::Relaxed) == this_thread() {
+            return Err(Error::new(
+                ErrorKind::Reentered,
+                "a signal handler or a callback used the duct in the same direction as the operation \
+                 of this thread that it interrupts",
+            ));
         }
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let outcome = loop {
@@ -104,6 +116,12 @@ impl<T: Default> Turn<T> {
         }
         outcome
     }
+}
+
+/// A number that no other living thread has.
+fn this_thread() -> usize {
+    thread_local!(static PLACE: u8 = const { 0 });
+    PLACE.with(|place| std::ptr::from_ref(place).addr())
 }
 
 /// The state, while it is one's turn.
