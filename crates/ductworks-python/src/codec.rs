@@ -32,7 +32,7 @@ pub(crate) fn default_deserializer<'py>(
 
 /// A payload above this size, in bytes, is received in the Python object that it becomes: below it a
 /// copy is cheaper.
-const LARGE: usize = 64 * 1024;
+const LARGE: usize = 16 * 1024;
 
 /// How values become payloads.
 pub(crate) struct Serializer {

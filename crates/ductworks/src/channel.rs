@@ -40,6 +40,8 @@ pub struct Channel<F = V1, B = Vec<u8>> {
     /// The error number with which the connection was lost, or zero: the system tells it only once.
     lost: AtomicI32,
     spin: Spin,
+    /// A message has been sent since the last one was received, so an answer may be on its way.
+    answer_expected: AtomicBool,
     /// Why the channel closed itself.
     violation: OnceLock<Violation>,
 }
@@ -58,6 +60,7 @@ impl<F: Framing, B: Body> Default for Channel<F, B> {
             unsent: AtomicBool::new(false),
             lost: AtomicI32::new(0),
             spin: Spin::default(),
+            answer_expected: AtomicBool::new(false),
             violation: OnceLock::new(),
         }
     }

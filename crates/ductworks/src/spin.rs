@@ -1,4 +1,4 @@
-//! Looking a little longer before sleeping, where that pays.
+//! Looking a little longer for an answer before sleeping, where that pays.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};

@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::ffi::c_uint;
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::sync::{Arc, Mutex};
@@ -18,14 +19,23 @@ fn roles() {
     play(&[("nothing", |_| ())]);
 }
 
+unsafe extern "C" {
+    // alarm(2)
+    safe fn alarm(seconds: c_uint) -> c_uint;
+}
+
 /// Runs `work` in a forked child, which must return true, and waits until that has become a program
 /// that does nothing and ended.
 #[track_caller]
 fn in_a_fork(mut work: impl FnMut() -> bool + Send + Sync + 'static) {
     let mut command = process("nothing", "");
-    let work = move || match work() {
-        true => Ok(()),
-        false => Err(io::ErrorKind::Other.into()),
+    let work = move || {
+        // The watchdog's thread stays behind.
+        alarm(60);
+        match work() {
+            true => Ok(()),
+            false => Err(io::ErrorKind::Other.into()),
+        }
     };
     // SAFETY: only functions that are safe after a fork may run before the exec. What the work does
     // beyond system calls is to allocate, which the C library allows, and to use locks of objects

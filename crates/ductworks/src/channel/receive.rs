@@ -145,6 +145,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
 
     fn end_receive(&self) {
         self.receiving.store(NOBODY, Ordering::Relaxed);
+        self.answer_expected.store(false, Ordering::Relaxed);
     }
 
     /// Reads until the length of the payload is known.
@@ -234,8 +235,10 @@ impl<F: Framing, B: Body> Channel<F, B> {
 
     fn wait_to_read<S: Stream>(&self, stream: &S, wait: &mut Wait<'_>) -> Result<()> {
         let help = self.help_out(stream);
+        // A stream of messages flows better when its receiver sleeps until there are several.
         if wait.deadline != Deadline::Now
             && help == Help::NotNeeded
+            && self.answer_expected.load(Ordering::Relaxed)
             && self.spin.looks_again(&mut wait.looking)
         {
             return Ok(());

@@ -194,6 +194,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
             };
         }
         self.end_send();
+        self.answer_expected.store(true, Ordering::Relaxed);
         Ok(())
     }
 
