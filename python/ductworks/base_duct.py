@@ -12,6 +12,7 @@ import errno
 import os
 import socket
 import struct
+import threading
 import time
 from typing import Any, Callable, Optional, Union
 
@@ -38,6 +39,9 @@ Address = Union[str, bytes, "tuple[Any, ...]"]
 
 # Bytes that may lie sent and not yet received: as in the Rust library.
 _SEND_BUFFER = 1024 * 1024
+
+# How often a private directory is made anew.
+_ATTEMPTS = 8
 
 _FIRST_PAUSE = 0.001
 _LONGEST_PAUSE = 0.05
@@ -205,6 +209,7 @@ class RawDuctParent(_native.RawDuct):
         self._place: Optional[_native.PrivatePath] = None
         self._binder: Optional[int] = None
         self._name: Optional[tuple[int, int]] = None
+        self._binding = threading.Lock()
 
     @classmethod
     def _in_private_place(cls, timeout: Optional[float]) -> RawDuctParent:
@@ -228,15 +233,16 @@ class RawDuctParent(_native.RawDuct):
         """
         if self._socket is not None:
             raise AlreadyConnectedException("Already connected to other end!")
-        if self.listener_socket is not None:
-            return
+        with self._binding:
+            if self.listener_socket is None:
+                self._bind(listen_queue_depth)
+
+    def _bind(self, listen_queue_depth: int) -> None:
         listener = self.server_listener_socket_constructor()
         bound = False
         try:
-            if self._place is not None:
-                self._place.create()
             listener.settimeout(self.socket_timeout)
-            listener.bind(self.bind_address)
+            self._bind_listener(listener)
             bound = True
             address = listener.getsockname()
             listener.listen(listen_queue_depth)
@@ -253,6 +259,19 @@ class RawDuctParent(_native.RawDuct):
         self.listener_address = address
         self._binder = os.getpid()
         self._name = _identity(address)
+
+    def _bind_listener(self, listener: Any) -> None:
+        attempts = 1 if self._place is None else _ATTEMPTS
+        for attempt in range(1, attempts + 1):
+            if self._place is not None:
+                self._place.create()
+            try:
+                listener.bind(self.bind_address)
+            except FileNotFoundError:
+                if attempt == attempts:
+                    raise  # Else another process took the empty directory for a leftover.
+            else:
+                return
 
     def listen(self, timeout: Optional[float] = 60) -> bool:
         """Wait for the child to connect. Binds first if that has not been done.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ductworks::engine::{Channel, DEFAULT_MESSAGE_LIMIT, Deadline, Interest, Wait};
+use ductworks::engine::{Channel, DEFAULT_MESSAGE_LIMIT, Deadline, Wait};
 use ductworks::wire::{Framing, V1};
 use ductworks::{Error, ErrorKind};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
@@ -428,13 +428,9 @@ fn receive_native(
     let until = deadline(link.timeout(py)?)?;
     loop {
         if !channel.has_partial() {
-            match readable(py, link, until) {
-                Ok(true) => {}
-                Ok(false) => {
-                    // The error of an attempt tells what the deadline means here.
-                    return Ok(waiting(until));
-                }
-                Err(error) => return Ok(Err(error)),
+            // Nothing is taken without the lock, not even at the deadline.
+            if let Err(error) = blocking(py, until, |wait| channel.wait_readable(&stream, wait)) {
+                return Ok(Err(error));
             }
         }
         let outcome = Locked::with(lock, || {
@@ -462,17 +458,15 @@ fn push_rest(py: Python<'_>, object: &Py<PyAny>, channel: &Channel<V1, Memory>) 
 
 /// Waits until something can be read, and takes nothing. False when the time is up.
 fn readable(py: Python<'_>, link: &Link, until: Deadline) -> ductworks::Result<bool> {
-    let Some(descriptor) = link.stream().map(|stream| stream.0) else {
+    let Some(stream) = link.stream() else {
         return Ok(false);
     };
-    let gate = link.channel.gate();
-    let outcome = blocking(py, until, |wait| {
-        gate.wait(descriptor, Interest::Readable, wait)
-    });
+    let outcome = blocking(py, until, |wait| link.channel.wait_readable(&stream, wait));
     match outcome {
         Ok(()) => Ok(true),
         Err(error) => match error.kind() {
             ErrorKind::TimedOut | ErrorKind::WouldBlock => Ok(false),
+            ErrorKind::Reset => Ok(true),
             _ => Err(error),
         },
     }

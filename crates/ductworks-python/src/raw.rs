@@ -110,11 +110,13 @@ impl RawDuct {
             true => plain_descriptor(&socket)?,
             false => None,
         };
-        *slf.get().slot() = Some(Arc::new(Link {
+        let link = Link {
             channel: Channel::default(),
             socket: socket.unbind(),
             plain,
-        }));
+        };
+        let before = slf.get().slot().replace(Arc::new(link));
+        drop(before); // Not under the lock: a socket of the user's may run code as it goes.
         Ok(())
     }
 
@@ -313,20 +315,30 @@ impl RawDuct {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         // A link that is in use elsewhere is reachable from there.
         match self.link.try_lock().as_deref() {
-            Ok(Some(link)) => visit.call(&link.socket),
+            // A plain socket refers to nothing, so no cycle goes through it; and it must not be
+            // finalised before the duct that uses its descriptor.
+            Ok(Some(link)) if link.plain.is_none() => visit.call(&link.socket),
             _ => Ok(()),
         }
     }
 
     fn __clear__(&self) {
-        *self.slot() = None;
+        let before = self.slot().take();
+        drop(before);
     }
 }
 
 impl RawDuct {
     /// The connection, or NotConnectedException.
     pub(crate) fn connected(&self, py: Python<'_>, doing: &str) -> PyResult<Arc<Link>> {
-        self.slot().clone().ok_or_else(|| not_connected(py, doing))
+        let link = self.slot().clone();
+        let link = link.ok_or_else(|| not_connected(py, doing))?;
+        match link.plain {
+            Some(number) if link.fileno(py)? != number => {
+                Err(local_fault(py, "the local socket has been closed"))
+            }
+            _ => Ok(link),
+        }
     }
 
     fn slot(&self) -> MutexGuard<'_, Option<Arc<Link>>> {
@@ -388,8 +400,16 @@ fn prepare(connection: &Bound<'_, PyAny>) -> PyResult<()> {
     let Ok(number) = connection.call_method0(intern!(py, "fileno")) else {
         return Ok(());
     };
+    let number: RawFd = number.extract()?;
+    if number < 0 {
+        return Ok(());
+    }
     // SAFETY: it is the open descriptor of the object that is borrowed here.
-    let socket = unsafe { BorrowedFd::borrow_raw(number.extract()?) };
+    let socket = unsafe { BorrowedFd::borrow_raw(number) };
+    // A TCP one has inherited the options that its listener's constructor chose.
+    if sockopt::socket_domain(socket) != Ok(AddressFamily::UNIX) {
+        return Ok(());
+    }
     match engine::prepare(socket) {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(raised(py, error)),
         _ => Ok(()), // What cannot be tuned can still be used.

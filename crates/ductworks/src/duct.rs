@@ -225,14 +225,11 @@ impl Duct {
         if descriptor < 0 {
             return refuse("it is negative");
         }
-        // SAFETY: the number is not negative, and is only asked whether it is open.
-        let asked = rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(descriptor) });
-        if let Err(error) = asked {
-            return refuse(&error.to_string());
-        }
+        // SAFETY: the number is not negative, and is only looked at: one that is not open gives an
+        // error. What is refused stays open, for it may be somebody else's.
+        transport::adopt(unsafe { BorrowedFd::borrow_raw(descriptor) })?;
         // SAFETY: it is open, and the caller promises that nobody else owns it.
-        let socket = unsafe { OwnedFd::from_raw_fd(descriptor) };
-        Self::try_from(socket)
+        Ok(Self::over(unsafe { OwnedFd::from_raw_fd(descriptor) }))
     }
 }
 
@@ -241,7 +238,7 @@ impl TryFrom<OwnedFd> for Duct {
 
     /// Takes over a connected stream socket.
     fn try_from(socket: OwnedFd) -> Result<Self> {
-        transport::adopt(socket).map(Self::over)
+        transport::adopt(socket.as_fd()).map(|()| Self::over(socket))
     }
 }
 

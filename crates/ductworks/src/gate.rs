@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process;
 use crate::spin::Looking;
+use crate::turn::Forkable;
 
 /// Until when an operation may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,11 @@ impl Deadline {
                 (!left.is_zero()).then_some(Some(left))
             }
         }
+    }
+
+    /// Whether there is any time left to wait.
+    pub(crate) fn allows_waiting(self) -> bool {
+        self.left().is_some()
     }
 
     fn error(self) -> Error {
@@ -162,7 +168,7 @@ pub(crate) enum Queue {
 pub struct Gate {
     closed: AtomicBool,
     active: ActiveCount,
-    sleepers: Mutex<Vec<Sleeper>>,
+    sleepers: Forkable<Vec<Sleeper>>,
 }
 
 #[derive(Debug)]
@@ -319,19 +325,21 @@ impl Gate {
     /// Wakes one thread of a queue, if one sleeps there.
     pub(crate) fn wake_one(&self, queue: Queue) {
         let me = process::id();
-        let sleepers = self.sleepers();
         // A forked child inherits the entries of threads that it does not have.
-        if let Some(next) = sleepers
+        let next = self
+            .sleepers
+            .take()
             .iter()
             .find(|sleeper| sleeper.queue == queue && sleeper.waker.process == me)
-        {
-            next.waker.wake();
+            .map(|sleeper| Arc::clone(&sleeper.waker));
+        if let Some(waker) = next {
+            waker.wake();
         }
     }
 
     pub(crate) fn wake_all(&self) {
         let me = process::id();
-        for sleeper in self.sleepers().iter() {
+        for sleeper in self.sleepers.take().iter() {
             if sleeper.waker.process == me {
                 sleeper.waker.wake();
             }
@@ -339,7 +347,7 @@ impl Gate {
     }
 
     fn register(&self, queue: Queue, waker: &Arc<Waker>) -> Registered<'_> {
-        self.sleepers().push(Sleeper {
+        self.sleepers.take().push(Sleeper {
             queue,
             waker: Arc::clone(waker),
         });
@@ -348,11 +356,6 @@ impl Gate {
             queue,
             waker: Arc::clone(waker),
         }
-    }
-
-    fn sleepers(&self) -> MutexGuard<'_, Vec<Sleeper>> {
-        // The list is whole whenever the lock is free: nothing panics while it is held.
-        self.sleepers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -415,7 +418,7 @@ struct Registered<'a> {
 
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
-        let mut sleepers = self.gate.sleepers();
+        let mut sleepers = self.gate.sleepers.take();
         if let Some(at) = sleepers.iter().position(|sleeper| {
             sleeper.queue == self.queue && Arc::ptr_eq(&sleeper.waker, &self.waker)
         }) {
@@ -446,7 +449,9 @@ impl Waker {
                 let event =
                     rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
                 let waker = Arc::new(Self { event, process });
-                *slot = Some(Arc::clone(&waker));
+                // The inherited one is left alone: its number may have been closed, and given to
+                // somebody else, by a child that closes all it has inherited (daemons do).
+                std::mem::forget(slot.replace(Arc::clone(&waker)));
                 Ok(waker)
             }
         })

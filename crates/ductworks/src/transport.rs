@@ -5,7 +5,6 @@ mod tcp;
 mod unix;
 
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
-use std::sync::OnceLock;
 use std::time::Instant;
 
 use rustix::io::{DupFlags, Errno};
@@ -109,13 +108,13 @@ pub fn prepare(socket: BorrowedFd<'_>) -> Result<()> {
     }
 }
 
-/// Takes over a connected stream socket from elsewhere.
-pub(crate) fn adopt(socket: OwnedFd) -> Result<OwnedFd> {
+/// Makes a connected stream socket from elsewhere ready to be taken over.
+pub(crate) fn adopt(socket: BorrowedFd<'_>) -> Result<()> {
     let not_ours = |what: &str, error: Errno| {
         let text = format!("expected a connected stream socket, but {what}: {error}");
         Error::new(ErrorKind::InvalidInput, text)
     };
-    let kind = sockopt::socket_type(&socket).map_err(|e| not_ours("it is no socket", e))?;
+    let kind = sockopt::socket_type(socket).map_err(|e| not_ours("it is no socket", e))?;
     if kind != SocketType::STREAM {
         let text = format!(
             "expected a stream socket, got socket type {}",
@@ -123,11 +122,10 @@ pub(crate) fn adopt(socket: OwnedFd) -> Result<OwnedFd> {
         );
         return Err(Error::new(ErrorKind::InvalidInput, text));
     }
-    rustix::net::getpeername(&socket).map_err(|e| not_ours("it is not connected", e))?;
-    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)
+    rustix::net::getpeername(socket).map_err(|e| not_ours("it is not connected", e))?;
+    rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::CLOEXEC)
         .map_err(|e| Error::os("set close-on-exec", e))?;
-    prepare(socket.as_fd())?;
-    Ok(socket)
+    prepare(socket)
 }
 
 fn family(socket: BorrowedFd<'_>) -> Result<AddressFamily> {
@@ -145,17 +143,13 @@ fn unusable(address: &Address) -> Error {
 /// while the number stays ours until its owner is dropped, so that no borrowed copy of it can ever
 /// mean somebody else's file.
 pub(crate) fn bury(socket: BorrowedFd<'_>) {
-    static GRAVE: OnceLock<Option<OwnedFd>> = OnceLock::new();
-    let grave = GRAVE.get_or_init(|| {
-        rustix::net::socket_with(
-            AddressFamily::UNIX,
-            SocketType::STREAM,
-            SocketFlags::CLOEXEC,
-            None,
-        )
-        .ok()
-    });
-    let replaced = grave.as_ref().is_some_and(|grave| {
+    let grave = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    );
+    let replaced = grave.is_ok_and(|grave| {
         use std::os::fd::AsRawFd;
         // SAFETY: the caller's borrow proves that the number is open and stays so; the temporary
         // owner replaces what lies behind it, as `dup3` is meant to, and gives the number back.

@@ -21,21 +21,17 @@ const LOOKS: usize = 64;
 /// the process that forked this one, it will never come back here; the child notices by the process
 /// id and begins with a fresh state, whatever the thread was doing with the old one.
 pub(crate) struct Turn<T> {
-    /// The process of the thread that has the turn, or [`FREE`].
-    holder: AtomicU32,
-    /// The thread that has the turn, for itself to recognise.
+    state: Forkable<T>,
+    /// The thread that has the turn, for itself to recognise, or zero.
     thread: AtomicUsize,
-    place: AtomicCell<Option<Box<T>>>,
     waiting: AtomicUsize,
     queue: Queue,
 }
 
-const FREE: u32 = 0;
-
 impl<T> fmt::Debug for Turn<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Turn")
-            .field("holder", &self.holder)
+            .field("state", &self.state)
             .field("waiting", &self.waiting)
             .finish_non_exhaustive()
     }
@@ -44,9 +40,8 @@ impl<T> fmt::Debug for Turn<T> {
 impl<T: Default> Turn<T> {
     pub(crate) fn new(queue: Queue) -> Self {
         Self {
-            holder: AtomicU32::new(FREE),
+            state: Forkable::default(),
             thread: AtomicUsize::new(0),
-            place: AtomicCell::new(Some(Box::default())),
             waiting: AtomicUsize::new(0),
             queue,
         }
@@ -54,30 +49,18 @@ impl<T: Default> Turn<T> {
 
     /// Takes the turn if nobody has it.
     pub(crate) fn try_take<'a>(&'a self, gate: &'a Gate) -> Option<Held<'a, T>> {
-        let me = process::id();
-        let take = |from| {
-            self.holder
-                .compare_exchange(from, me, Ordering::SeqCst, Ordering::SeqCst)
-        };
-        if let Err(holder) = take(FREE) {
-            if holder == me {
-                return None;
-            }
-            take(holder).ok()?;
-            // The waiters that were counted stayed behind as well.
-            self.waiting.store(0, Ordering::SeqCst);
-        }
+        let taken = Some(self.state.try_take()?);
         self.thread.store(this_thread(), Ordering::Relaxed);
         Some(Held {
             turn: self,
             gate,
-            state: Some(self.place.take().unwrap_or_default()),
+            taken,
         })
     }
 
     /// Whether a thread of this process has the turn.
     pub(crate) fn is_taken(&self) -> bool {
-        self.holder.load(Ordering::SeqCst) == process::id()
+        self.state.is_taken()
     }
 
     /// Waits for the turn.
@@ -128,30 +111,122 @@ fn this_thread() -> usize {
 pub(crate) struct Held<'a, T: Default> {
     turn: &'a Turn<T>,
     gate: &'a Gate,
-    /// Taken only by `drop`.
-    state: Option<Box<T>>,
+    /// Given back only by `drop`.
+    taken: Option<Taken<'a, T>>,
 }
 
 impl<T: Default> Deref for Held<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        self.state.as_deref().expect("held until it is dropped")
+        self.taken.as_ref().expect("held until it is dropped")
     }
 }
 
 impl<T: Default> DerefMut for Held<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        self.state.as_deref_mut().expect("held until it is dropped")
+        self.taken.as_mut().expect("held until it is dropped")
     }
 }
 
 impl<T: Default> Drop for Held<'_, T> {
     fn drop(&mut self) {
-        self.turn.place.store(self.state.take());
-        self.turn.holder.store(FREE, Ordering::SeqCst);
+        // First: else this thread could take the next holder's turn for its own.
+        self.turn.thread.store(0, Ordering::Relaxed);
+        drop(self.taken.take());
         if self.turn.waiting.load(Ordering::SeqCst) != 0 {
             self.gate.wake_one(self.turn.queue);
         }
+    }
+}
+
+/// State that one thread at a time takes out and puts back. A forked child finds it free, whatever
+/// thread of its parent had it: that thread will never come back here, so the child begins afresh.
+pub(crate) struct Forkable<T> {
+    /// The process of the thread that has the state, or [`FREE`].
+    holder: AtomicU32,
+    place: AtomicCell<Option<Box<T>>>,
+}
+
+const FREE: u32 = 0;
+
+impl<T> fmt::Debug for Forkable<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Forkable")
+            .field("holder", &self.holder)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T: Default> Default for Forkable<T> {
+    fn default() -> Self {
+        Self {
+            holder: AtomicU32::new(FREE),
+            place: AtomicCell::new(Some(Box::default())),
+        }
+    }
+}
+
+impl<T: Default> Forkable<T> {
+    pub(crate) fn try_take(&self) -> Option<Taken<'_, T>> {
+        let me = process::id();
+        let take = |from| {
+            self.holder
+                .compare_exchange(from, me, Ordering::SeqCst, Ordering::SeqCst)
+        };
+        if let Err(holder) = take(FREE) {
+            if holder == me {
+                return None;
+            }
+            take(holder).ok()?;
+        }
+        Some(Taken {
+            from: self,
+            state: Some(self.place.take().unwrap_or_default()),
+        })
+    }
+
+    /// For state that is held for a few instructions only.
+    pub(crate) fn take(&self) -> Taken<'_, T> {
+        loop {
+            match self.try_take() {
+                Some(taken) => return taken,
+                None => std::thread::yield_now(),
+            }
+        }
+    }
+
+    /// Whether a thread of this process has the state.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.holder.load(Ordering::SeqCst) == process::id()
+    }
+}
+
+/// The state, until it is put back by dropping this.
+pub(crate) struct Taken<'a, T: Default> {
+    from: &'a Forkable<T>,
+    state: Option<Box<T>>,
+}
+
+impl<T: Default> Deref for Taken<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.state.as_deref().expect("there until it is dropped")
+    }
+}
+
+impl<T: Default> DerefMut for Taken<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.state
+            .as_deref_mut()
+            .expect("there until it is dropped")
+    }
+}
+
+impl<T: Default> Drop for Taken<'_, T> {
+    fn drop(&mut self) {
+        self.from.place.store(self.state.take());
+        self.from.holder.store(FREE, Ordering::SeqCst);
     }
 }

@@ -194,6 +194,32 @@ fn turns_are_passed_on_also_by_those_who_give_up() {
     assert_eq!(left.into_inner(), 0);
 }
 
+/// The moment between the last look and the sleep is short: it takes many tries to hit it.
+#[test]
+fn a_turn_given_back_is_never_missed_by_those_just_about_to_wait() {
+    let _watchdog = watchdog();
+    const ROUNDS: usize = 5000;
+    const TOGETHER: usize = 3;
+    let (a, b) = Transport::Unix.ducts();
+    let start = Barrier::new(TOGETHER);
+    thread::scope(|scope| {
+        for thread in 0..TOGETHER {
+            let (a, start) = (&a, &start);
+            scope.spawn(move || {
+                for round in 0..ROUNDS {
+                    // Nobody comes later in a round who could wake the one that was forgotten.
+                    start.wait();
+                    let len = (round + 7 * thread) % 50 * 400;
+                    a.send_bytes(&LARGE[..len]).unwrap();
+                }
+            });
+        }
+        for _ in 0..ROUNDS * TOGETHER {
+            b.recv_bytes().unwrap();
+        }
+    });
+}
+
 #[test]
 fn the_halves_of_a_duct_work_on_threads_of_their_own() {
     let _watchdog = watchdog();

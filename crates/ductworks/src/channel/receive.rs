@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use super::send::Help;
 use super::{Channel, NOBODY, violated};
 use crate::error::{Error, ErrorKind, Result};
-use crate::gate::{Deadline, Interest, Queue, Wait};
+use crate::gate::{Interest, Queue, Wait};
 use crate::process;
 use crate::stream::Stream;
 use crate::turn::Held;
@@ -133,6 +133,25 @@ impl<F: Framing, B: Body> Channel<F, B> {
         }
     }
 
+    /// Waits until something can be received, and takes nothing. Meanwhile the rest of an accepted
+    /// message goes out.
+    ///
+    /// # Errors
+    ///
+    /// As for [`receive`](Self::receive), without those of a message.
+    pub fn wait_readable<S: Stream>(&self, stream: &S, wait: &mut Wait<'_>) -> Result<()> {
+        loop {
+            let peeked = {
+                let _active = self.gate.enter().map_err(|error| self.explain(error))?;
+                stream.peek(&mut [0])
+            };
+            match peeked {
+                Ok(_) => return Ok(()),
+                Err(error) => self.receive_failed(stream, error, 0, None, wait)?,
+            }
+        }
+    }
+
     fn begin_receive(&self, wait: &mut Wait<'_>) -> Result<Held<'_, Incoming<F, B>>> {
         if let Some(violation) = self.violation.get() {
             return Err(violated(violation)); // Nothing that follows it can be told apart.
@@ -236,9 +255,9 @@ impl<F: Framing, B: Body> Channel<F, B> {
     fn wait_to_read<S: Stream>(&self, stream: &S, wait: &mut Wait<'_>) -> Result<()> {
         let help = self.help_out(stream);
         // A stream of messages flows better when its receiver sleeps until there are several.
-        if wait.deadline != Deadline::Now
-            && help == Help::NotNeeded
+        if help == Help::NotNeeded
             && self.answer_expected.load(Ordering::Relaxed)
+            && wait.deadline.allows_waiting()
             && self.spin.looks_again(&mut wait.looking)
         {
             return Ok(());

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::{env, fs, io};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -43,7 +44,8 @@ const RANDOM_BYTES: usize = 12;
 #[derive(Debug)]
 pub struct PrivatePath {
     path: PathBuf,
-    creator: u32,
+    /// The process that has made the directory, or zero.
+    creator: AtomicU32,
 }
 
 impl PrivatePath {
@@ -70,7 +72,7 @@ impl PrivatePath {
             .find(|path| path.is_absolute() && path.as_os_str().len() <= UNIX_PATH_MAX)
             .map(|path| Self {
                 path,
-                creator: process::id(),
+                creator: AtomicU32::new(0),
             })
             .ok_or_else(|| {
                 Error::new(
@@ -108,13 +110,15 @@ impl PrivatePath {
                     format_args!("make the directory {}", directory.display()),
                     e,
                 )
-            })
+            })?;
+        self.creator.store(process::id(), Ordering::SeqCst);
+        Ok(())
     }
 
     /// Removes the socket and the directory, in the process that chose the path; does nothing in a
     /// forked child.
     pub fn remove(&self) {
-        if self.creator == process::id() {
+        if self.creator.load(Ordering::SeqCst) == process::id() {
             // Either may be gone already, and there is nobody to tell.
             let _ = fs::remove_file(&self.path);
             let _ = fs::remove_dir(self.directory());
