@@ -7,8 +7,12 @@ use std::time::{Duration, Instant};
 /// takes that long or longer, and costs the sender as well.
 const LOOK: Duration = Duration::from_micros(20);
 
+/// How long after it has been in vain. Where both ends sleep, each answer comes only after the other
+/// end has been woken; one longer look finds it, and from then on both are awake.
+const LONG_LOOK: Duration = Duration::from_micros(150);
+
 /// The most waits in a row that sleep at once after looking has failed again and again.
-const LONGEST_REST: u32 = 256;
+const LONGEST_REST: u32 = 1024;
 
 /// Learns whether looking pays: each failure doubles the number of waits that sleep at once, a
 /// success begins anew. So where both ends share a core, or messages are rare, nearly every wait
@@ -41,7 +45,11 @@ impl Spin {
                     *looking = Looking::GivenUp;
                     return false;
                 }
-                *looking = Looking::Until(Instant::now() + LOOK);
+                let look = match self.last_rest.load(Ordering::Relaxed) {
+                    0 => LOOK,
+                    _ => LONG_LOOK,
+                };
+                *looking = Looking::Until(Instant::now() + look);
                 true
             }
             Looking::Until(end) if Instant::now() < end => {
