@@ -265,12 +265,14 @@ proptest! {
                 2 => duct.recv_into(&mut place).map(|len| place[..len].to_vec()),
                 3 => duct.recv_bytes_timeout(PATIENCE),
                 _ => {
-                    prop_assert!(duct.poll(Duration::ZERO).unwrap());
+                    prop_assert!(duct.poll(PATIENCE).unwrap());
                     duct.recv_bytes()
                 }
             };
             match outcome {
                 Ok(message) => messages.push(message),
+                // A process that another test starts holds the peer too, until its exec.
+                Err(error) if is_late(&error) => {}
                 Err(error) => break error.kind(),
             }
         };

@@ -99,6 +99,18 @@ fn assert_waits_for_the_listener(address: &Address) {
     });
 }
 
+/// Waits until nobody listens there: a process that another test starts holds the socket too, until
+/// its exec.
+fn assert_refused(address: &Address) {
+    let once = ConnectOptions::new().retry(false);
+    let refusal = loop {
+        if let Err(refusal) = once.connect(address) {
+            break refusal;
+        }
+    };
+    assert_eq!(refusal.kind(), ErrorKind::Unreachable);
+}
+
 #[test]
 fn connect_gives_up_when_nobody_listens_until_its_deadline() {
     let _watchdog = watchdog();
@@ -108,6 +120,7 @@ fn connect_gives_up_when_nobody_listens_until_its_deadline() {
     drop(std::os::unix::net::UnixListener::bind(stale.path().unwrap()).unwrap());
     let (_keeper, refused) = kept_port();
     for address in [&missing, &stale, &refused] {
+        assert_refused(address);
         for options in [
             ConnectOptions::new().timeout(Duration::from_millis(5)),
             ConnectOptions::new().timeout(Duration::ZERO),
@@ -153,8 +166,7 @@ fn a_parent_has_one_child() {
         let child = connect(parent.address()).unwrap();
         let duct = parent.listen(PATIENCE).unwrap();
 
-        let late = ConnectOptions::new().retry(false).connect(parent.address());
-        assert_eq!(kind(late), ErrorKind::Unreachable, "{transport:?}");
+        assert_refused(parent.address());
         assert_eq!(kind(parent.listen(PATIENCE)), ErrorKind::AlreadyConnected);
 
         // Neither disturbs the duct that there is.
@@ -192,8 +204,7 @@ fn close_wakes_a_parent_that_listens() {
             assert_eq!(waiting.join().unwrap(), ErrorKind::Closed, "{transport:?}");
         });
         assert_eq!(kind(parent.listen(PATIENCE)), ErrorKind::Closed);
-        let late = ConnectOptions::new().retry(false).connect(parent.address());
-        assert_eq!(kind(late), ErrorKind::Unreachable);
+        assert_refused(parent.address());
     }
 }
 

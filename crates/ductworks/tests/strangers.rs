@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{env, fs, thread};
 
@@ -23,7 +24,13 @@ fn roles() {
 
 /// A place that every user can enter, with a copy of this program: the original may lie where they
 /// cannot.
-struct OpenPlace(tempfile::TempDir);
+///
+/// There is one at a time: a process that another test started while the copy was written would for
+/// a moment hold it open for writing, and such a program cannot be run.
+struct OpenPlace {
+    directory: tempfile::TempDir,
+    _only: MutexGuard<'static, ()>,
+}
 
 impl OpenPlace {
     fn new() -> Option<Self> {
@@ -31,18 +38,27 @@ impl OpenPlace {
             eprintln!("skipped: only root can become another user");
             return None;
         }
-        let place = tempfile::tempdir_in("/tmp").unwrap();
-        fs::set_permissions(&place, fs::Permissions::from_mode(0o777)).unwrap();
-        fs::copy(env::current_exe().unwrap(), place.path().join("program")).unwrap();
+        static ONLY: Mutex<()> = Mutex::new(());
+        let only = ONLY.lock().unwrap_or_else(PoisonError::into_inner);
+        let directory = tempfile::tempdir_in("/tmp").unwrap();
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).unwrap();
+        fs::copy(
+            env::current_exe().unwrap(),
+            directory.path().join("program"),
+        )
+        .unwrap();
         let found = Command::new("setpriv").arg("--version").output().is_ok();
         if !found {
             eprintln!("skipped: there is no setpriv on this machine");
         }
-        found.then_some(Self(place))
+        found.then_some(Self {
+            directory,
+            _only: only,
+        })
     }
 
     fn address(&self) -> Address {
-        Address::unix(self.0.path().join("duct")).unwrap()
+        Address::unix(self.directory.path().join("duct")).unwrap()
     }
 
     /// Runs a role as the user nobody.
@@ -51,7 +67,7 @@ impl OpenPlace {
         let mut command = Command::new("setpriv");
         command
             .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
-            .arg(self.0.path().join("program"))
+            .arg(self.directory.path().join("program"))
             .args(own.get_args())
             .envs(
                 own.get_envs()
