@@ -37,9 +37,6 @@ __all__ = [
 Address = Union[str, bytes, "tuple[Any, ...]"]
 """A path, or a tuple of a host and a port, as the socket module takes them."""
 
-# Bytes that may lie sent and not yet received: as in the Rust library.
-_SEND_BUFFER = 1024 * 1024
-
 # How often a private directory is made anew.
 _ATTEMPTS = 8
 
@@ -73,11 +70,7 @@ def unix_domain_socket_constructor(linger_time: int = 3) -> socket.socket:
     :param linger_time: Kept for compatibility. A Unix socket delivers what was sent whether it
         lingers or not.
     """
-    new_socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    # A socket that the system grants less is slower, and works.
-    with contextlib.suppress(OSError):
-        new_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-    return new_socket
+    return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
 
 def tcp_socket_constructor(linger_time: int = 10, tcp_no_delay: int = 1) -> socket.socket:

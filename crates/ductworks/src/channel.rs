@@ -2,6 +2,7 @@
 
 mod receive;
 mod send;
+mod stats;
 
 use std::io;
 use std::sync::OnceLock;
@@ -16,6 +17,10 @@ use crate::spin::Spin;
 use crate::stream::Stream;
 use crate::turn::Turn;
 use crate::wire::{Body, Framing, Incoming, Outgoing, V1, Violation};
+use stats::Counters;
+
+pub use receive::Announced;
+pub use stats::{Stats, Traffic};
 
 /// The limit on a message's size unless another is set: 64 MiB.
 pub const DEFAULT_MESSAGE_LIMIT: usize = 64 * 1024 * 1024;
@@ -35,11 +40,14 @@ pub struct Channel<F = V1, B = Vec<u8>> {
     /// The process that is in the middle of receiving one.
     receiving: AtomicU32,
     limit: AtomicUsize,
+    /// The stream has been told that large messages come.
+    widened: AtomicBool,
     /// The rest of an accepted message waits for somebody to write it.
     unsent: AtomicBool,
     /// The error number with which the connection was lost, or zero: the system tells it only once.
     lost: AtomicI32,
     spin: Spin,
+    counters: Counters,
     /// A message has been sent since the last one was received, so an answer may be on its way.
     answer_expected: AtomicBool,
     /// Why the channel closed itself.
@@ -57,9 +65,11 @@ impl<F: Framing, B: Body> Default for Channel<F, B> {
             sending: AtomicU32::new(NOBODY),
             receiving: AtomicU32::new(NOBODY),
             limit: AtomicUsize::new(DEFAULT_MESSAGE_LIMIT),
+            widened: AtomicBool::new(false),
             unsent: AtomicBool::new(false),
             lost: AtomicI32::new(0),
             spin: Spin::default(),
+            counters: Counters::default(),
             answer_expected: AtomicBool::new(false),
             violation: OnceLock::new(),
         }
@@ -106,6 +116,12 @@ impl<F: Framing, B: Body> Channel<F, B> {
     #[must_use]
     pub fn gate(&self) -> &Gate {
         &self.gate
+    }
+
+    /// What has gone through it, counted in this process.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.counters.read()
     }
 
     /// Whether a message is under way whose rest waits for somebody to write it.
@@ -193,7 +209,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
 fn violated(violation: &Violation) -> Error {
     let kind = match violation {
         Violation::TooLarge { .. } => ErrorKind::TooLarge,
-        Violation::Magic { .. } => ErrorKind::Protocol,
+        Violation::Magic { .. } | Violation::Negative { .. } => ErrorKind::Protocol,
     };
     Error::new(kind, format!("{violation}. The duct is closed")).with_source(violation.clone())
 }

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::channel::Channel;
+use crate::channel::{Announced, Channel, Stats};
 use crate::codec::{Decode, Encode, Json};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::{Deadline, Wait};
+use crate::memory::Memory;
 use crate::stream::Socket;
 use crate::transport;
-use crate::wire::V1;
+use crate::wire::{Body, V1};
 use methods::{common_methods, receiving_methods, sending_methods};
 
 /// Makes two connected ducts.
@@ -94,7 +95,7 @@ pub struct Receiver<C = Json> {
 /// What the halves of a duct share.
 struct Core {
     socket: OwnedFd,
-    channel: Channel<V1>,
+    channel: Channel<V1, Memory>,
     buried: AtomicBool,
 }
 
@@ -142,7 +143,8 @@ impl Core {
 
     fn recv_bytes(&self, deadline: Deadline) -> Result<Vec<u8>> {
         let wait = &mut Wait::until(deadline);
-        self.settle(self.channel.receive(&self.stream(), wait))
+        let outcome = self.channel.receive(&self.stream(), wait);
+        self.settle(outcome).map(Memory::into_vec)
     }
 
     fn recv<T, C: Decode<T>>(&self, codec: &C, deadline: Deadline) -> Result<T> {
@@ -155,7 +157,20 @@ impl Core {
 
     fn recv_into(&self, place: &mut [u8], deadline: Deadline) -> Result<usize> {
         let wait = &mut Wait::until(deadline);
-        self.settle(self.channel.receive_into(&self.stream(), place, wait))
+        let room = place.len();
+        let lend = |message: Announced| match message.len <= room {
+            true => Ok(Some(Memory::lent(place))),
+            false => Err(Error::new(
+                ErrorKind::BufferTooSmall,
+                format!(
+                    "the message has {} bytes, and the buffer has room for {room}",
+                    message.len
+                ),
+            )),
+        };
+        // It is where it was lent to be.
+        let outcome = self.channel.receive_in(&self.stream(), lend, wait);
+        self.settle(outcome).map(|message| message.len())
     }
 
     fn poll(&self, timeout: Duration) -> Result<bool> {

@@ -83,6 +83,19 @@ pub struct Error {
 }
 
 impl Error {
+    /// The error with which a caller of the [engine](crate::engine) refuses a message that it was
+    /// asked about.
+    ///
+    /// ```
+    /// use ductworks::{Error, ErrorKind};
+    ///
+    /// assert_eq!(Error::refusal(ErrorKind::BufferTooSmall).kind(), ErrorKind::BufferTooSmall);
+    /// ```
+    #[must_use]
+    pub fn refusal(kind: ErrorKind) -> Self {
+        Self::new(kind, "the caller refused the message")
+    }
+
     pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             kind,

@@ -191,6 +191,7 @@ mod duct;
 mod error;
 mod gate;
 mod listener;
+mod memory;
 mod process;
 mod rendezvous;
 mod spin;
@@ -202,6 +203,7 @@ pub mod wire;
 pub mod engine;
 
 pub use address::Address;
+pub use channel::{Stats, Traffic};
 #[cfg(feature = "msgpack")]
 pub use codec::MessagePack;
 pub use codec::{Codec, CodecError, Decode, Encode, Json, Raw};

@@ -3,8 +3,11 @@
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::OnceLock;
 
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType, sockopt,
+};
 
 /// A connected byte stream of somebody else's.
 ///
@@ -53,6 +56,9 @@ pub trait Stream {
     ///
     /// Whatever the stream reports. An unfinished message is kept, and writing may go on.
     fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Makes room for large messages, of which the first is about to be written.
+    fn widen(&self) {}
 }
 
 /// A descriptor of a connected stream socket, blocking or not.
@@ -76,6 +82,23 @@ pub struct Socket<S>(
     /// The socket.
     pub S,
 );
+
+/// How much may lie sent and not yet received in a Unix socket, in bytes, once a large message has been
+/// sent. The system's default makes the two ends of one wait for each other many times. From the
+/// beginning it would make a stream of small messages slower: so many of them leave the processor's
+/// cache before they are received.
+const WIDE: usize = 1024 * 1024;
+
+/// The room that the system gives to a new Unix socket, in bytes.
+fn default_room() -> Option<usize> {
+    static ROOM: OnceLock<Option<usize>> = OnceLock::new();
+    *ROOM.get_or_init(|| {
+        let flags = SocketFlags::CLOEXEC;
+        let fresh =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).ok()?;
+        sockopt::socket_send_buffer_size(fresh).ok()
+    })
+}
 
 /// The most parts that one system call takes: `IOV_MAX` of Linux.
 const PARTS_MAX: usize = 1024;
@@ -114,5 +137,15 @@ impl<S: AsFd> Stream for Socket<S> {
         let parts = &parts[..parts.len().min(PARTS_MAX)];
         let mut control = SendAncillaryBuffer::default();
         Ok(rustix::net::sendmsg(&self.0, parts, &mut control, flags)?)
+    }
+
+    /// Other sockets than Unix ones are widened by the system as they need it, and what somebody has
+    /// set is left alone. A socket that gets no more room is slower, and works.
+    fn widen(&self) {
+        let unix =
+            sockopt::socket_domain(&self.0).is_ok_and(|domain| domain == AddressFamily::UNIX);
+        if unix && sockopt::socket_send_buffer_size(&self.0).ok() == default_room() {
+            let _ = sockopt::set_socket_send_buffer_size(&self.0, WIDE);
+        }
     }
 }

@@ -13,8 +13,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use crate::address::Address;
 use crate::error::{Error, ErrorKind, Result};
 
-pub use unix::verify_peer;
-pub(crate) use unix::{BoundPath, pair};
+pub(crate) use unix::BoundPath;
+pub use unix::{pair, verify_peer};
 
 /// A listening socket, and the name that goes with it.
 #[derive(Debug)]
@@ -83,8 +83,8 @@ pub(crate) enum Accepted {
     Nobody,
 }
 
-/// Makes a newly connected socket ready: checks who is at the other end of a Unix one and gives it
-/// room for large messages, and lets a TCP one send small messages at once.
+/// Makes a newly connected socket ready: checks who is at the other end of a Unix one, and lets a TCP
+/// one send small messages at once.
 ///
 /// # Errors
 ///
@@ -92,11 +92,7 @@ pub(crate) enum Accepted {
 /// [`ErrorKind::InvalidInput`] if it is a socket of another kind, [`ErrorKind::Io`].
 pub fn prepare(socket: BorrowedFd<'_>) -> Result<()> {
     match family(socket)? {
-        AddressFamily::UNIX => {
-            verify_peer(socket)?;
-            unix::widen(socket);
-            Ok(())
-        }
+        AddressFamily::UNIX => verify_peer(socket),
         AddressFamily::INET | AddressFamily::INET6 => tcp::prepare(socket),
         other => Err(Error::new(
             ErrorKind::InvalidInput,

@@ -5,6 +5,7 @@
 //! [`Outgoing`] keeps what is left of a frame of which only a part could be written.
 
 mod body;
+mod connection;
 mod incoming;
 mod outgoing;
 mod v1;
@@ -12,6 +13,7 @@ mod v1;
 use std::fmt;
 
 pub use body::Body;
+pub use connection::Multiprocessing;
 pub use incoming::{Incoming, Step};
 pub use outgoing::Outgoing;
 pub use v1::V1;
@@ -103,6 +105,11 @@ pub enum Violation {
         /// The receiver's limit, in bytes.
         limit: usize,
     },
+    /// The head declares a length below zero.
+    Negative {
+        /// The length that came.
+        found: i32,
+    },
 }
 
 impl fmt::Display for Violation {
@@ -117,6 +124,11 @@ impl fmt::Display for Violation {
                 f,
                 "the other end announced a message of {declared} bytes, and the limit is {limit}; \
                  raise the limit on both ends if this is wanted"
+            ),
+            Self::Negative { found } => write!(
+                f,
+                "expected the length of a message, got {found}: the other end is no connection, or \
+                 is out of step"
             ),
         }
     }

@@ -13,33 +13,54 @@ use crate::stream::Stream;
 use crate::turn::Held;
 use crate::wire::{Body, Framing, HEAD_MAX, Incoming, Parsed, Step};
 
+/// A message whose length is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Announced {
+    /// Its length in bytes.
+    pub len: usize,
+    /// How many of them earlier calls have received, which ended before it was complete.
+    pub arrived: usize,
+}
+
+/// A frame whose memory may be lent for this call only, however that ends.
+struct Placed<'a, F: Framing, B: Body>(&'a mut Incoming<F, B>);
+
+impl<F: Framing, B: Body> Drop for Placed<'_, F, B> {
+    fn drop(&mut self) {
+        self.0.vacate();
+    }
+}
+
 impl<F: Framing, B: Body> Channel<F, B> {
-    /// Receives one message, in memory of the kind that `make` gives for its length, or in what was
-    /// recycled where that gives none.
+    /// Receives one message, in the memory that `make` gives for it, or in what was recycled where
+    /// that gives none. `make` is asked once a call, as soon as the message's length is known; what
+    /// it refuses stays there for the next call.
     ///
     /// # Errors
     ///
     /// `Closed`, `Disconnected`, `Reset`, `Truncated`, `TimedOut`, `WouldBlock`, `Interrupted`,
-    /// `TooLarge`, `Protocol`, `Forked`, `Io`. After the passing ones among them the next call goes
-    /// on where this one stopped, in the memory that was made.
+    /// `TooLarge`, `Protocol`, `Forked`, `Io`, and what `make` returns. After the passing ones among
+    /// them the next call goes on where this one stopped.
     pub fn receive_in<S: Stream>(
         &self,
         stream: &S,
-        make: impl FnOnce(usize) -> Option<B>,
+        make: impl FnOnce(Announced) -> Result<Option<B>>,
         wait: &mut Wait<'_>,
     ) -> Result<B> {
         let mut frame = self.begin_receive(wait)?;
-        if frame.declared().is_none() {
-            let len = self.receive_head(stream, &mut frame, wait)?;
-            if let Some(memory) = make(len) {
-                frame.place_in(memory);
-            }
+        let len = self.receive_head(stream, &mut frame, wait)?;
+        let arrived = frame.payload().len();
+        if let Some(memory) = make(Announced { len, arrived })? {
+            frame
+                .place_in(memory)
+                .map_err(|error| Error::os("make room for the message", error))?;
         }
-        while !frame.is_complete() {
-            self.receive_step(stream, &mut frame, usize::MAX, wait)?;
+        let frame = Placed(&mut frame);
+        while !frame.0.is_complete() {
+            self.receive_step(stream, frame.0, usize::MAX, wait)?;
         }
-        self.end_receive();
-        Ok(frame.take().unwrap_or_default())
+        self.end_receive(len);
+        Ok(frame.0.take().unwrap_or_default())
     }
 
     /// Receives one message. Its memory may be given back with [`recycle`](Self::recycle).
@@ -48,7 +69,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
     ///
     /// As for [`receive_in`](Self::receive_in).
     pub fn receive<S: Stream>(&self, stream: &S, wait: &mut Wait<'_>) -> Result<B> {
-        self.receive_in(stream, |_| None, wait)
+        self.receive_in(stream, |_| Ok(None), wait)
     }
 
     /// Gives the memory of a received message back for the next one.
@@ -56,56 +77,6 @@ impl<F: Framing, B: Body> Channel<F, B> {
         if let Some(mut frame) = self.receiver.try_take(&self.gate) {
             frame.recycle(memory);
         }
-    }
-
-    /// Receives one message into the beginning of `place` and returns its length.
-    ///
-    /// # Errors
-    ///
-    /// As for [`receive`](Self::receive), and `BufferTooSmall`, which leaves the message there.
-    pub fn receive_into<S: Stream>(
-        &self,
-        stream: &S,
-        place: &mut [u8],
-        wait: &mut Wait<'_>,
-    ) -> Result<usize> {
-        let mut frame = self.begin_receive(wait)?;
-        let len = self.receive_head(stream, &mut frame, wait)?;
-        let room = place.len();
-        let Some(place) = place.get_mut(..len) else {
-            return Err(Error::new(
-                ErrorKind::BufferTooSmall,
-                format!("the message has {len} bytes, and the buffer has room for {room}"),
-            ));
-        };
-        // What an interrupted call has read before.
-        let mut got = frame.payload().len();
-        place[..got].copy_from_slice(frame.payload());
-        while got < len {
-            let read = self
-                .gate
-                .enter()
-                .map(|_active| stream.read(&mut place[got..]));
-            let outcome = match read {
-                Ok(Ok(0)) => Err(truncated(got, Some(len))),
-                Ok(Ok(count)) => {
-                    self.spin.found(&mut wait.looking);
-                    got += count;
-                    Ok(())
-                }
-                Ok(Err(error)) => self.receive_failed(stream, error, got, Some(len), wait),
-                Err(closed) => Err(self.explain(closed)),
-            };
-            if let Err(error) = outcome {
-                let known = frame.payload().len();
-                // Within the declared length, so it is taken whole.
-                let _ = frame.push(&place[known..got], len);
-                return Err(error);
-            }
-        }
-        frame.finish();
-        self.end_receive();
-        Ok(len)
     }
 
     /// Waits until [`receive`](Self::receive) would return at once, with a whole message or an
@@ -162,7 +133,8 @@ impl<F: Framing, B: Body> Channel<F, B> {
             .map_err(|error| self.explain(error))
     }
 
-    fn end_receive(&self) {
+    fn end_receive(&self, len: usize) {
+        self.counters.received.count(len);
         self.receiving.store(NOBODY, Ordering::Relaxed);
         self.answer_expected.store(false, Ordering::Relaxed);
     }
@@ -272,6 +244,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
             Help::GivenByAnother => self.sender.is_taken(),
         };
         let descriptor = stream.descriptor().map(|fd| (fd, interest));
+        self.counters.wait(wait);
         self.gate
             .sleep(descriptor, Queue::Descriptor, still, wait)
             .map(drop)

@@ -21,6 +21,9 @@ pub(super) enum Help {
 /// A message up to this size, in bytes, is copied behind its head and written as one piece.
 const SHORT: usize = 512;
 
+/// A message above this size, in bytes, flows better when the stream has room for all of it.
+const LARGE: usize = 32 * 1024;
+
 impl<F: Framing, B: Body> Channel<F, B> {
     /// Sends one message, made of the parts in their order.
     ///
@@ -30,7 +33,10 @@ impl<F: Framing, B: Body> Channel<F, B> {
     /// A deadline that passes when a part of the message is out is no error: the message is
     /// accepted, and the rest goes out before anything else.
     pub fn send<S: Stream>(&self, stream: &S, parts: &[&[u8]], wait: &mut Wait<'_>) -> Result<()> {
-        let head = self.head(parts)?;
+        let (head, len) = self.head(parts)?;
+        if len > LARGE && !self.widened.swap(true, Ordering::Relaxed) {
+            stream.widen();
+        }
         if let [part] = *parts
             && part.len() <= SHORT
         {
@@ -39,16 +45,16 @@ impl<F: Framing, B: Body> Channel<F, B> {
             let (start, end) = (head.as_ref().len(), head.as_ref().len() + part.len());
             frame[..start].copy_from_slice(head.as_ref());
             frame[start..end].copy_from_slice(part);
-            return self.send_frame(stream, &mut [IoSlice::new(&frame[..end])], wait);
+            return self.send_frame(stream, &mut [IoSlice::new(&frame[..end])], len, wait);
         }
         if let [part] = *parts {
             let mut slices = [IoSlice::new(head.as_ref()), IoSlice::new(part)];
-            return self.send_frame(stream, &mut slices, wait);
+            return self.send_frame(stream, &mut slices, len, wait);
         }
         let mut slices = Vec::with_capacity(parts.len() + 1);
         slices.push(IoSlice::new(head.as_ref()));
         slices.extend(parts.iter().map(|part| IoSlice::new(part)));
-        self.send_frame(stream, &mut slices, wait)
+        self.send_frame(stream, &mut slices, len, wait)
     }
 
     /// Waits until the rest of an accepted message has gone out.
@@ -57,16 +63,17 @@ impl<F: Framing, B: Body> Channel<F, B> {
     ///
     /// As for [`send`](Self::send).
     pub fn flush<S: Stream>(&self, stream: &S, wait: &mut Wait<'_>) -> Result<()> {
-        self.send_frame(stream, &mut [], wait)
+        self.send_frame(stream, &mut [], 0, wait)
     }
 
-    fn head(&self, parts: &[&[u8]]) -> Result<Head> {
+    fn head(&self, parts: &[&[u8]]) -> Result<(Head, usize)> {
         let len = parts
             .iter()
             .try_fold(0usize, |sum, part| sum.checked_add(part.len()))
             .unwrap_or(usize::MAX);
         self.check_size(len)?;
-        F::head(len).ok_or_else(|| self.too_large(len))
+        let head = F::head(len).ok_or_else(|| self.too_large(len))?;
+        Ok((head, len))
     }
 
     pub(super) fn too_large(&self, len: usize) -> Error {
@@ -81,10 +88,13 @@ impl<F: Framing, B: Body> Channel<F, B> {
         )
     }
 
+    /// Sends the parts of a frame with a payload of `len` bytes, or only what an earlier one has left
+    /// where there are none.
     fn send_frame<S: Stream>(
         &self,
         stream: &S,
         slices: &mut [IoSlice<'_>],
+        len: usize,
         wait: &mut Wait<'_>,
     ) -> Result<()> {
         if self.is_closed() {
@@ -97,7 +107,10 @@ impl<F: Framing, B: Body> Channel<F, B> {
             .map_err(|error| self.explain(error))
             .and_then(|mut rest| {
                 self.write_rest(stream, &mut rest, wait)?;
-                self.write_frame(stream, &mut rest, slices, wait)
+                match slices.is_empty() {
+                    true => Ok(()),
+                    false => self.write_frame(stream, &mut rest, slices, len, wait),
+                }
             });
         if self.unsent.load(Ordering::SeqCst) {
             // A thread that waits for an answer must now help the rest out.
@@ -154,6 +167,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
         stream: &S,
         rest: &mut Outgoing,
         mut slices: &mut [IoSlice<'_>],
+        len: usize,
         wait: &mut Wait<'_>,
     ) -> Result<()> {
         let mut begun = false;
@@ -188,12 +202,14 @@ impl<F: Framing, B: Body> Channel<F, B> {
             self.sending.store(process::id(), Ordering::SeqCst);
             rest.keep(slices.iter().map(|slice| &**slice));
             self.unsent.store(true, Ordering::SeqCst);
+            self.counters.sent.count(len);
             return match late || error.kind() == ErrorKind::WouldBlock {
                 true => Ok(()),
                 false => Err(error),
             };
         }
         self.end_send();
+        self.counters.sent.count(len);
         self.answer_expected.store(true, Ordering::Relaxed);
         Ok(())
     }
@@ -222,6 +238,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
 
     fn wait_to_write<S: Stream>(&self, stream: &S, wait: &mut Wait<'_>) -> Result<()> {
         let descriptor = stream.descriptor().map(|fd| (fd, Interest::Writable));
+        self.counters.wait(wait);
         self.gate
             .sleep(descriptor, Queue::Descriptor, || true, wait)
             .map(drop)

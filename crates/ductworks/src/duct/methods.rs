@@ -40,6 +40,19 @@ macro_rules! common_methods {
             self.core.channel.is_closed()
         }
 
+        /// What has gone through the duct, counted in this process.
+        ///
+        /// ```
+        /// # let (a, b) = ductworks::pair()?;
+        /// a.send_bytes(b"five!")?;
+        /// assert_eq!(a.stats().sent.largest, 5);
+        /// # Ok::<(), ductworks::Error>(())
+        /// ```
+        #[must_use]
+        pub fn stats(&self) -> Stats {
+            self.core.channel.stats()
+        }
+
         /// The largest message, in bytes, that may be sent or received: 64 MiB unless
         /// [set](Self::set_message_limit).
         ///

@@ -1,7 +1,7 @@
 //! Unix sockets.
 
 use std::fs;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -17,23 +17,15 @@ use crate::process;
 /// How often a private directory is made anew: another process may clear an empty one away.
 const ATTEMPTS: usize = 8;
 
-/// How much may lie sent and not yet received, in bytes. The system's default makes the two ends of
-/// a large message wait for each other many times. Where the system allows less, it gives less.
-const SEND_BUFFER: usize = 1024 * 1024;
-
-/// Two connected sockets without a name.
-pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd)> {
+/// Makes two connected sockets without a name.
+///
+/// # Errors
+///
+/// [`ErrorKind::Io`] if the process has no descriptors left.
+pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
     let (family, kind) = (AddressFamily::UNIX, SocketType::STREAM);
-    let (a, b) = rustix::net::socketpair(family, kind, SocketFlags::CLOEXEC, None)
-        .map_err(|e| Error::os("make a socket pair", e))?;
-    widen(a.as_fd());
-    widen(b.as_fd());
-    Ok((a, b))
-}
-
-/// Makes room for large messages. A socket without it is slower, and works.
-pub(super) fn widen(socket: BorrowedFd<'_>) {
-    let _ = sockopt::set_socket_send_buffer_size(socket, SEND_BUFFER);
+    rustix::net::socketpair(family, kind, SocketFlags::CLOEXEC, None)
+        .map_err(|e| Error::os("make a socket pair", e))
 }
 
 pub(super) fn bind_private(backlog: i32) -> Result<Bound> {

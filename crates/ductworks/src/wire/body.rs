@@ -44,6 +44,10 @@ pub unsafe trait Body: Default {
 
     /// Forgets the filled bytes and keeps the memory.
     fn clear(&mut self);
+
+    /// Moves the filled bytes into memory of its own, if these were lent for one call only: that call
+    /// ends before the payload is complete.
+    fn vacate(&mut self) {}
 }
 
 // SAFETY: `spare_capacity_mut` is what lies behind the elements, and a vector moves or changes its

@@ -88,10 +88,30 @@ impl<F: Framing, B: Body> Incoming<F, B> {
         self.payload.as_slice()
     }
 
-    /// Sets the memory for the payload, of which nothing has been read yet.
-    pub fn place_in(&mut self, memory: B) {
-        debug_assert!(self.payload.is_empty(), "the payload has a place already");
+    /// Sets the memory for the payload. What has been read of it moves there.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::OutOfMemory`] if it has no room for that, with everything as it was.
+    pub fn place_in(&mut self, mut memory: B) -> io::Result<()> {
+        let arrived = self.payload.as_slice();
+        if !arrived.is_empty() {
+            memory.reserve(arrived.len())?;
+            let place = memory
+                .spare()
+                .get_mut(..arrived.len())
+                .ok_or(io::ErrorKind::OutOfMemory)?;
+            let count = place.write_copy_of_slice(arrived).len();
+            // SAFETY: these have just been written, at the beginning of the spare memory.
+            unsafe { memory.filled(count) };
+        }
         self.payload = memory;
+        Ok(())
+    }
+
+    /// Moves the payload so far out of memory that was lent for one call; see [`Body::vacate`].
+    pub fn vacate(&mut self) {
+        self.payload.vacate();
     }
 
     /// How many bytes the next [`fill`](Self::fill) asks for at most: what the current head, or
@@ -204,13 +224,6 @@ impl<F: Framing, B: Body> Incoming<F, B> {
         self.head_len = 0;
         self.len = None;
         Some(std::mem::take(&mut self.payload))
-    }
-
-    /// Forgets the frame, whose payload the caller has read by itself.
-    pub fn finish(&mut self) {
-        self.head_len = 0;
-        self.len = None;
-        self.payload = B::default();
     }
 
     /// Offers the memory of an earlier payload for the next one. It is kept if it is of that
