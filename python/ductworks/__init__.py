@@ -5,5 +5,6 @@ The classes of the original library are in :mod:`ductworks.message_duct` (whole 
 """
 
 from ductworks._native import __version__
+from ductworks.connection import Pipe
 
-__all__ = ["__version__"]
+__all__ = ["Pipe", "__version__"]

@@ -1,11 +1,57 @@
 //! Bytes-like Python objects.
 
+use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView, PySlice};
 
 /// The most that is copied for one call of a stream, in bytes.
 const CHUNK: usize = 1 << 20;
+
+/// A part of a message that is ready to be sent.
+pub(crate) enum Part<'py> {
+    Native(Vec<u8>),
+    Bytes(Bound<'py, PyBytes>),
+    /// A buffer of the caller's, in one piece. It is held until the message is sent, so it stays
+    /// where it is; but whoever changes it meanwhile, in another thread, changes what is sent.
+    View(PyBuffer<u8>),
+}
+
+impl<'py> Part<'py> {
+    /// The contents of a bytes-like object, without a copy where they lie in one piece.
+    pub(crate) fn of(object: Bound<'py, PyAny>) -> PyResult<Self> {
+        match object.cast_into::<PyBytes>() {
+            Ok(bytes) => Ok(Self::Bytes(bytes)),
+            Err(error) => Self::of_view(&PyMemoryView::from(&error.into_inner())?),
+        }
+    }
+
+    /// The contents of a memoryview.
+    pub(crate) fn of_view(view: &Bound<'py, PyMemoryView>) -> PyResult<Self> {
+        if !view.getattr("c_contiguous")?.is_truthy()? {
+            return copy(view).map(Self::Bytes);
+        }
+        let bytes = view.call_method1("cast", ("B",))?;
+        PyBuffer::get(&bytes).map(Self::View)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.as_bytes().len()
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Native(bytes) => bytes,
+            Self::Bytes(bytes) => bytes.as_bytes(),
+            // SAFETY: a contiguous buffer of bytes, which its exporter keeps where it is for as long
+            // as it is held. Only the system reads it, or a copy is made of the rest of a message.
+            Self::View(view) if view.len_bytes() > 0 => unsafe {
+                std::slice::from_raw_parts(view.buf_ptr().cast(), view.len_bytes())
+            },
+            Self::View(_) => &[],
+        }
+    }
+}
 
 /// The contents of a bytes-like object: a bytes object as it is, anything else as a copy, since its
 /// memory could be changed while the interpreter is released. `fits` may refuse the size before the

@@ -1,11 +1,12 @@
 //! Serializers: the built-in JSON, and whatever callables the user gives.
 
+use ductworks::engine::Announced;
 use ductworks::wire::Body as _;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyByteArray, PyBytes};
 
-use crate::buffer::contents;
+use crate::buffer::{Part, contents};
 use crate::json;
 use crate::memory::Memory;
 
@@ -48,21 +49,6 @@ pub(crate) struct Deserializer {
     json: bool,
 }
 
-/// A payload that is ready to be sent.
-pub(crate) enum Payload<'py> {
-    Native(Vec<u8>),
-    Python(Bound<'py, PyBytes>),
-}
-
-impl Payload<'_> {
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        match self {
-            Self::Native(bytes) => bytes,
-            Self::Python(bytes) => bytes.as_bytes(),
-        }
-    }
-}
-
 impl Serializer {
     /// The serializer that a callable is.
     pub(crate) fn of(callable: &Bound<'_, PyAny>) -> PyResult<Self> {
@@ -91,14 +77,14 @@ impl Serializer {
         &self,
         value: &Bound<'py, PyAny>,
         fits: impl FnOnce(usize) -> PyResult<()>,
-    ) -> PyResult<Payload<'py>> {
+    ) -> PyResult<Part<'py>> {
         if self.json {
             let mut message = Vec::with_capacity(128);
             json::encode(value, &mut message)?;
-            return Ok(Payload::Native(message));
+            return Ok(Part::Native(message));
         }
         let result = self.callable.bind(value.py()).call1((value,))?;
-        contents(&result, "what serialize returns", fits).map(Payload::Python)
+        contents(&result, "what serialize returns", fits).map(Part::Bytes)
     }
 }
 
@@ -126,9 +112,10 @@ impl Deserializer {
         }
     }
 
-    /// The memory for a payload of `len` bytes, if it should not be Rust's.
-    pub(crate) fn memory(&self, py: Python<'_>, len: usize) -> Option<Memory> {
-        (!self.json && len > LARGE).then(|| Memory::array(py))
+    /// The memory for a message, if it should not be Rust's.
+    pub(crate) fn memory(&self, message: Announced) -> Option<Memory> {
+        let fresh = message.arrived == 0;
+        (fresh && !self.json && message.len > LARGE).then(|| Python::attach(Memory::array))
     }
 
     /// Decodes a payload, and returns its memory if that can be used again.
@@ -147,6 +134,8 @@ impl Deserializer {
                 (Ok(array), Some(Memory::Native(bytes)))
             }
             Memory::Array(array) => (array.finish(py), None),
+            // No call of this class asks for memory of another kind.
+            other => (Ok(PyByteArray::new(py, other.as_slice())), None),
         };
         let value = array.and_then(|array| self.callable.bind(py).call1((array,)));
         (value, memory)

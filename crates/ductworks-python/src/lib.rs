@@ -3,14 +3,20 @@
 
 mod buffer;
 mod codec;
+mod connection;
+mod end;
 mod error;
+mod exchange;
 mod foreign;
 mod hook;
 mod json;
 mod memory;
 mod message;
+mod pickle;
 mod place;
 mod raw;
+mod socket;
+mod stats;
 
 use pyo3::prelude::*;
 
@@ -19,11 +25,17 @@ mod _native {
     #[pymodule_export]
     use crate::codec::{default_deserializer, default_serializer};
     #[pymodule_export]
+    use crate::connection::Connection;
+    #[pymodule_export]
     use crate::message::MessageDuct;
     #[pymodule_export]
     use crate::place::PrivatePath;
     #[pymodule_export]
     use crate::raw::{RawDuct, verify_peer};
+    #[pymodule_export]
+    use crate::socket::{Socket, socket_pair};
+    #[pymodule_export]
+    use crate::stats::Stats;
 
     use super::*;
 

@@ -13,14 +13,11 @@ use pyo3::prelude::*;
 
 use crate::codec::{Deserializer, Serializer};
 use crate::error::raised;
+use crate::exchange::{self, would_block};
 use crate::foreign::Foreign;
 use crate::hook::{blocking, deadline};
 use crate::memory::Memory;
 use crate::raw::{Link, RawDuct};
-
-/// A message up to this size, in bytes, is sent without releasing the interpreter first: the copy is
-/// cheaper than that.
-const SMALL: usize = 64 * 1024;
 
 /// The base of the package's message ducts: it sends, receives and polls.
 #[pyclass(frozen, subclass, module = "ductworks._native")]
@@ -375,26 +372,8 @@ fn send_native(py: Python<'_>, link: &Link, message: &[u8]) -> PyResult<ductwork
     let Some(stream) = link.stream() else {
         return Ok(Ok(()));
     };
-    let channel = &link.channel;
-    if message.len() <= SMALL {
-        match channel.send(&stream, &[message], &mut Wait::until(Deadline::Now)) {
-            Ok(()) if channel.has_unsent() => {
-                let until = deadline(link.timeout(py)?)?;
-                let flushed = blocking(py, until, |wait| channel.flush(&stream, wait));
-                // The message is accepted, whenever its rest goes out.
-                return Ok(flushed.or_else(|error| match error.kind() {
-                    ErrorKind::TimedOut | ErrorKind::WouldBlock => Ok(()),
-                    _ => Err(error),
-                }));
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            outcome => return Ok(outcome),
-        }
-    }
-    let until = deadline(link.timeout(py)?)?;
-    Ok(blocking(py, until, |wait| {
-        channel.send(&stream, &[message], wait)
-    }))
+    let until = || deadline(link.timeout(py)?);
+    exchange::send(py, &link.channel, &stream, &[message], until)
 }
 
 fn receive_native(
@@ -407,21 +386,10 @@ fn receive_native(
         return Ok(Ok(Memory::default()));
     };
     let channel = &link.channel;
-    let memory = |len| Python::attach(|py| deserializer.memory(py, len));
-    let at_once = || channel.receive_in(&stream, memory, &mut Wait::until(Deadline::Now));
-    let waiting = |until| blocking(py, until, |wait| channel.receive_in(&stream, memory, wait));
-    let would_block = |outcome: &ductworks::Result<Memory>| {
-        outcome
-            .as_ref()
-            .is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
-    };
+    let memory = |message| Ok(deserializer.memory(message));
     if lock.is_none() {
-        let outcome = at_once();
-        if !would_block(&outcome) {
-            return Ok(outcome);
-        }
-        let until = deadline(link.timeout(py)?)?;
-        return Ok(waiting(until));
+        let until = || deadline(link.timeout(py)?);
+        return exchange::receive(py, channel, &stream, memory, until);
     }
     // A lock that both directions share, and other processes perhaps, is held for a transfer, never
     // for the wait before it.
@@ -434,9 +402,11 @@ fn receive_native(
             }
         }
         let outcome = Locked::with(lock, || {
-            let outcome = at_once();
+            let outcome = exchange::receive_small(channel, &stream, memory);
             if would_block(&outcome) && channel.has_partial() {
-                return Ok(waiting(until));
+                return Ok(exchange::receive_waiting(
+                    py, channel, &stream, memory, until,
+                ));
             }
             Ok(outcome)
         })?;

@@ -1,0 +1,169 @@
+//! A descriptor that belongs to an object of this package, and the channel over it.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ductworks::engine::{Channel, Interest, Socket, Stream, Wait};
+use ductworks::wire::Framing;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::pipe::PIPE_BUF;
+
+use crate::memory::Memory;
+use crate::socket::is_socket;
+
+/// One end of a channel of messages.
+pub(crate) struct End<F: Framing> {
+    pub(crate) channel: Channel<F, Memory>,
+    number: RawFd,
+    is_socket: bool,
+    released: AtomicBool,
+}
+
+impl<F: Framing> End<F> {
+    pub(crate) fn new(descriptor: OwnedFd, limit: usize) -> Self {
+        let channel = Channel::default();
+        channel.set_message_limit(limit);
+        Self {
+            channel,
+            is_socket: is_socket(&descriptor),
+            number: descriptor.into_raw_fd(),
+            released: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.released.load(Ordering::SeqCst)
+    }
+
+    /// The number of the descriptor, unless it has been closed.
+    pub(crate) fn fileno(&self) -> Option<RawFd> {
+        (!self.is_closed()).then_some(self.number)
+    }
+
+    /// The stream that the channel works on. After a close the channel does not use it any more.
+    pub(crate) fn line(&self) -> Line<'_> {
+        // SAFETY: the number is this value's own, and is closed only after `Channel::close`, that is
+        // when no thread is inside a call on the stream.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(self.number) };
+        match self.is_socket {
+            true => Line::Socket(Socket(descriptor)),
+            false => Line::Pipe(descriptor),
+        }
+    }
+
+    /// Waits until something can be read or the end has come, and takes nothing.
+    pub(crate) fn wait_readable(&self, wait: &mut Wait<'_>) -> ductworks::Result<()> {
+        match self.line() {
+            line @ Line::Socket(_) => self.channel.wait_readable(&line, wait),
+            Line::Pipe(descriptor) => {
+                self.channel
+                    .gate()
+                    .wait(descriptor, Interest::Readable, wait)
+            }
+        }
+    }
+
+    /// Closes the descriptor and wakes whoever waits in it. Closing again does nothing.
+    pub(crate) fn close(&self) {
+        self.channel.close(&self.line());
+        if !self.released.swap(true, Ordering::SeqCst) {
+            // SAFETY: the number has been this value's own until now, and the channel, which is
+            // closed, has let go of it.
+            drop(unsafe { OwnedFd::from_raw_fd(self.number) });
+        }
+    }
+}
+
+impl<F: Framing> Drop for End<F> {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// What a descriptor is: a socket, or a pipe or something else that is read and written.
+pub(crate) enum Line<'a> {
+    Socket(Socket<BorrowedFd<'a>>),
+    Pipe(BorrowedFd<'a>),
+}
+
+/// A pipe knows no flag for "do not wait". But a read of one that is ready does not wait, nor does a
+/// write of so few bytes (`pipe(7)`), as long as no other process does the same at the same time.
+fn when_ready(descriptor: BorrowedFd<'_>, flags: PollFlags) -> io::Result<()> {
+    let mut look = [PollFd::from_borrowed_fd(descriptor, flags)];
+    match rustix::event::poll(&mut look, Some(&Timespec::default()))? {
+        0 => Err(io::ErrorKind::WouldBlock.into()),
+        _ => Ok(()),
+    }
+}
+
+impl Stream for Line<'_> {
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Socket(socket) => Some(socket.0),
+            Self::Pipe(descriptor) => Some(*descriptor),
+        }
+    }
+
+    fn read(&self, place: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Socket(socket) => socket.read(place),
+            Self::Pipe(descriptor) => {
+                when_ready(*descriptor, PollFlags::IN)?;
+                Ok(rustix::io::read(descriptor, place)?)
+            }
+        }
+    }
+
+    fn read_uninit<'a>(&self, place: &'a mut [MaybeUninit<u8>]) -> io::Result<&'a mut [u8]> {
+        match self {
+            Self::Socket(socket) => socket.read_uninit(place),
+            Self::Pipe(descriptor) => {
+                when_ready(*descriptor, PollFlags::IN)?;
+                let (filled, _) = rustix::io::read(descriptor, place)?;
+                Ok(filled)
+            }
+        }
+    }
+
+    fn peek(&self, place: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Socket(socket) => socket.peek(place),
+            Self::Pipe(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    fn available(&self) -> io::Result<usize> {
+        match self {
+            Self::Socket(socket) => socket.available(),
+            Self::Pipe(descriptor) => {
+                let count = rustix::io::ioctl_fionread(descriptor)?;
+                Ok(count.try_into().unwrap_or(usize::MAX))
+            }
+        }
+    }
+
+    fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Socket(socket) => socket.write(parts),
+            Self::Pipe(descriptor) => {
+                when_ready(*descriptor, PollFlags::OUT)?;
+                let mut piece = [0; PIPE_BUF];
+                let mut len = 0;
+                for part in parts {
+                    let count = part.len().min(PIPE_BUF - len);
+                    piece[len..len + count].copy_from_slice(&part[..count]);
+                    len += count;
+                }
+                Ok(rustix::io::write(descriptor, &piece[..len])?)
+            }
+        }
+    }
+
+    fn widen(&self) {
+        if let Self::Socket(socket) = self {
+            socket.widen();
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! A connected socket on its way to the object that will use it.
+
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::{Mutex, PoisonError};
+
+use ductworks::engine;
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+
+use crate::error::raised;
+
+/// An owned, connected socket, which whoever takes it over empties. What is left in it is closed with
+/// it.
+#[pyclass(frozen, module = "ductworks._native")]
+pub(crate) struct Socket(Mutex<Option<OwnedFd>>);
+
+impl Socket {
+    pub(crate) fn new(socket: OwnedFd) -> Self {
+        Self(Mutex::new(Some(socket)))
+    }
+
+    /// Hands the descriptor over.
+    pub(crate) fn take(&self) -> Option<OwnedFd> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+#[pymethods]
+impl Socket {
+    /// The number of the descriptor; -1 when it has been given away or closed.
+    fn fileno(&self) -> RawFd {
+        let slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.as_ref().map_or(-1, AsRawFd::as_raw_fd)
+    }
+
+    /// Gives the number of the descriptor away; -1 when that has been done before.
+    fn detach(&self) -> RawFd {
+        self.take().map_or(-1, IntoRawFd::into_raw_fd)
+    }
+
+    /// Closes the descriptor, if it is still here.
+    fn close(&self) {
+        drop(self.take());
+    }
+}
+
+/// Two connected Unix sockets.
+#[pyfunction]
+pub(crate) fn socket_pair(py: Python<'_>) -> PyResult<(Socket, Socket)> {
+    let (a, b) = engine::socket_pair().map_err(|error| raised(py, error))?;
+    Ok((Socket::new(a), Socket::new(b)))
+}
+
+/// Takes over what a constructor was given: a [`Socket`], or the number of a descriptor, which from
+/// now on belongs to the new object.
+pub(crate) fn take_over(handle: &Bound<'_, PyAny>) -> PyResult<OwnedFd> {
+    if let Ok(socket) = handle.cast::<Socket>() {
+        return socket
+            .get()
+            .take()
+            .ok_or_else(|| PyValueError::new_err("the socket has been given away already"));
+    }
+    let index = handle.call_method0("__index__").map_err(|_| {
+        PyTypeError::new_err(format!(
+            "handle must be the number of a descriptor, not {}",
+            handle.get_type()
+        ))
+    })?;
+    let number: RawFd = index
+        .extract()
+        .map_err(|_| PyValueError::new_err("invalid handle"))?;
+    if number < 0 {
+        return Err(PyValueError::new_err("invalid handle"));
+    }
+    // SAFETY: the caller of a constructor that takes a number gives the number up, as the class's
+    // documentation says.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Whether a descriptor is a socket: other descriptors are read and written in other ways.
+pub(crate) fn is_socket(descriptor: &OwnedFd) -> bool {
+    rustix::net::sockopt::socket_type(descriptor.as_fd()).is_ok()
+}
