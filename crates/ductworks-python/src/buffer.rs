@@ -1,9 +1,13 @@
 //! Bytes-like Python objects.
 
+use ductworks::{Error, ErrorKind};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyTypeError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView, PySlice};
+
+use crate::memory::Memory;
 
 /// The most that is copied for one call of a stream, in bytes.
 const CHUNK: usize = 1 << 20;
@@ -50,6 +54,48 @@ impl<'py> Part<'py> {
             },
             Self::View(_) => &[],
         }
+    }
+}
+
+/// A writable buffer in one piece, in which messages can be received.
+pub(crate) struct Place {
+    bytes: Py<PyAny>,
+    /// Its size in bytes.
+    pub(crate) len: usize,
+    /// The size of its items in bytes.
+    pub(crate) itemsize: usize,
+}
+
+impl Place {
+    pub(crate) fn of(buffer: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = buffer.py();
+        let view = PyMemoryView::from(buffer)?;
+        if view.getattr(intern!(py, "readonly"))?.is_truthy()? {
+            return Err(PyTypeError::new_err(
+                "expected a writable buffer, got a read-only one",
+            ));
+        }
+        let bytes = view.call_method1(intern!(py, "cast"), ("B",))?;
+        Ok(Self {
+            len: bytes.len()?,
+            itemsize: view.getattr(intern!(py, "itemsize"))?.extract()?,
+            bytes: bytes.unbind(),
+        })
+    }
+
+    /// Lends what lies behind the first bytes, for one call.
+    pub(crate) fn lend(&self, offset: usize) -> ductworks::Result<Memory> {
+        Python::attach(|py| {
+            let end = isize::try_from(self.len).unwrap_or(isize::MAX);
+            let start = isize::try_from(offset).unwrap_or(isize::MAX);
+            let place = self
+                .bytes
+                .bind(py)
+                .get_item(PySlice::new(py, start, end, 1))?;
+            PyBuffer::get(&place).map(Memory::place)
+        })
+        // A view was had before, so another one can be.
+        .map_err(|_: PyErr| Error::refusal(ErrorKind::InvalidInput))
     }
 }
 

@@ -6,17 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ductworks::engine::{Announced, Deadline, Wait};
 use ductworks::wire::{Body, Multiprocessing};
 use ductworks::{Error, ErrorKind};
-use pyo3::buffer::PyBuffer;
-use pyo3::exceptions::{PyEOFError, PyOSError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyEOFError, PyOSError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyMemoryView, PySlice, PyType};
 
-use crate::buffer::Part;
+use crate::buffer::{Part, Place};
 use crate::end::End;
 use crate::error::raised;
-use crate::exchange;
 use crate::hook::{blocking, deadline};
 use crate::memory::Memory;
 use crate::pickle;
@@ -110,9 +108,7 @@ impl Connection {
         };
         let message = self.receive(py, memory)?;
         let (value, memory) = pickle::decode(py, message);
-        if let Some(memory) = memory {
-            self.end.channel.recycle(memory);
-        }
+        self.end.recycle(memory);
         value
     }
 
@@ -156,9 +152,7 @@ impl Connection {
             Ok(at_once.then(|| Memory::bytes(message.len)))
         };
         let (bytes, memory) = self.receive(py, memory)?.into_bytes(py);
-        if let Some(memory) = memory {
-            self.end.channel.recycle(memory);
-        }
+        self.end.recycle(memory);
         Ok(bytes)
     }
 
@@ -172,35 +166,21 @@ impl Connection {
         offset: isize,
     ) -> PyResult<usize> {
         self.may_read()?;
-        let view = PyMemoryView::from(buf)?;
-        let (place, itemsize) = writable(&view)?;
-        if offset < 0 {
-            return Err(PyValueError::new_err("negative offset"));
-        }
-        let bytesize = place.call_method0(intern!(py, "__len__"))?.extract()?;
-        if offset > bytesize {
+        let place = Place::of(buf)?;
+        let offset =
+            usize::try_from(offset).map_err(|_| PyValueError::new_err("negative offset"))?;
+        let Some(room) = place.len.checked_sub(offset) else {
             return Err(PyValueError::new_err("offset too large"));
-        }
-        // As many whole items as there are behind the offset.
-        let start = offset / itemsize * itemsize;
-        let place = place
-            .get_item(PySlice::new(py, start, bytesize, 1))?
-            .unbind();
-        let room = usize::try_from(bytesize - offset).unwrap_or(0);
+        };
+        // The first whole item behind the offset is where multiprocessing begins, too.
+        let start = offset - offset % place.itemsize.max(1);
         let memory = |message: Announced| match message.len <= room {
-            true => Python::attach(|py| {
-                PyBuffer::get(place.bind(py))
-                    .map(|view| Some(Memory::place(view)))
-                    .map_err(|_| Error::refusal(ErrorKind::InvalidInput))
-            }),
+            true => place.lend(start).map(Some),
             false => Ok((message.arrived == 0).then(|| Memory::bytes(message.len))),
         };
         match self.receive(py, memory)? {
             message @ Memory::Place(_) => Ok(message.len()),
-            other => {
-                let (bytes, _) = other.into_bytes(py);
-                Err(too_short(bytes))
-            }
+            other => Err(too_short(other.into_bytes(py).0)),
         }
     }
 
@@ -260,16 +240,8 @@ impl Connection {
     }
 
     fn send_parts(&self, py: Python<'_>, parts: &[Part<'_>]) -> PyResult<()> {
-        let (channel, line) = (&self.end.channel, self.end.line());
-        let until = || Ok(Deadline::Never);
-        let outcome = match parts {
-            [part] => exchange::send(py, channel, &line, &[part.as_bytes()], until),
-            parts => {
-                let slices: Vec<_> = parts.iter().map(Part::as_bytes).collect();
-                exchange::send(py, channel, &line, &slices, until)
-            }
-        };
-        outcome?.map_err(|error| self.failed(py, error))
+        let outcome = self.end.send(py, parts, Deadline::Never);
+        outcome.map_err(|error| self.failed(py, error))
     }
 
     fn receive(
@@ -277,8 +249,7 @@ impl Connection {
         py: Python<'_>,
         memory: impl Fn(Announced) -> ductworks::Result<Option<Memory>> + Send + Sync,
     ) -> PyResult<Memory> {
-        let (channel, line) = (&self.end.channel, self.end.line());
-        let outcome = exchange::receive(py, channel, &line, memory, || Ok(Deadline::Never))?;
+        let outcome = self.end.receive(py, memory, Deadline::Never);
         outcome.map_err(|error| self.failed(py, error))
     }
 
@@ -342,17 +313,4 @@ fn range<'py>(buf: &Bound<'py, PyAny>, offset: isize, size: Option<isize>) -> Py
     };
     let view = view.get_item(PySlice::new(py, offset, end, 1))?;
     Part::of_view(view.cast()?)
-}
-
-/// The bytes of a writable view, and the size of its items.
-fn writable<'py>(view: &Bound<'py, PyMemoryView>) -> PyResult<(Bound<'py, PyAny>, isize)> {
-    let py = view.py();
-    if view.getattr(intern!(py, "readonly"))?.is_truthy()? {
-        return Err(PyTypeError::new_err(
-            "expected a writable buffer, got a read-only one",
-        ));
-    }
-    let itemsize = view.getattr(intern!(py, "itemsize"))?.extract()?;
-    let bytes = view.call_method1(intern!(py, "cast"), ("B",))?;
-    Ok((bytes, itemsize))
 }

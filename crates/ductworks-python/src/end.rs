@@ -5,23 +5,26 @@ use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ductworks::engine::{Channel, Interest, Socket, Stream, Wait};
+use ductworks::engine::{Announced, Channel, Deadline, Interest, Socket, Stream, Wait};
 use ductworks::wire::Framing;
+use pyo3::prelude::*;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::pipe::PIPE_BUF;
 
+use crate::buffer::Part;
+use crate::exchange;
 use crate::memory::Memory;
 use crate::socket::is_socket;
 
 /// One end of a channel of messages.
-pub(crate) struct End<F: Framing> {
+pub(crate) struct End<F: Framing + Sync> {
     pub(crate) channel: Channel<F, Memory>,
     number: RawFd,
     is_socket: bool,
     released: AtomicBool,
 }
 
-impl<F: Framing> End<F> {
+impl<F: Framing + Sync> End<F> {
     pub(crate) fn new(descriptor: OwnedFd, limit: usize) -> Self {
         let channel = Channel::default();
         channel.set_message_limit(limit);
@@ -53,6 +56,40 @@ impl<F: Framing> End<F> {
         }
     }
 
+    /// Sends the parts of a message.
+    pub(crate) fn send(
+        &self,
+        py: Python<'_>,
+        parts: &[Part<'_>],
+        until: Deadline,
+    ) -> ductworks::Result<()> {
+        let line = self.line();
+        match parts {
+            [part] => exchange::send(py, &self.channel, &line, &[part.as_bytes()], until),
+            parts => {
+                let slices: Vec<_> = parts.iter().map(Part::as_bytes).collect();
+                exchange::send(py, &self.channel, &line, &slices, until)
+            }
+        }
+    }
+
+    /// Receives a message in the memory that `memory` gives for it.
+    pub(crate) fn receive(
+        &self,
+        py: Python<'_>,
+        memory: impl Fn(Announced) -> ductworks::Result<Option<Memory>> + Send + Sync,
+        until: Deadline,
+    ) -> ductworks::Result<Memory> {
+        exchange::receive(py, &self.channel, &self.line(), memory, until)
+    }
+
+    /// Gives the memory of a received message back for the next one.
+    pub(crate) fn recycle(&self, memory: Option<Memory>) {
+        if let Some(memory) = memory {
+            self.channel.recycle(memory);
+        }
+    }
+
     /// Waits until something can be read or the end has come, and takes nothing.
     pub(crate) fn wait_readable(&self, wait: &mut Wait<'_>) -> ductworks::Result<()> {
         match self.line() {
@@ -76,7 +113,7 @@ impl<F: Framing> End<F> {
     }
 }
 
-impl<F: Framing> Drop for End<F> {
+impl<F: Framing + Sync> Drop for End<F> {
     fn drop(&mut self) {
         self.close();
     }

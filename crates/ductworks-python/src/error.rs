@@ -27,6 +27,7 @@ classes! {
     truncated_class: "ductworks.message_duct" "RemoteDuctTruncated";
     reset_class: "ductworks.message_duct" "RemoteDuctReset";
     timeout_class: "socket" "timeout";
+    too_small_class: "ductworks.errors" "BufferTooSmall";
 }
 
 fn build(class: PyResult<&Bound<'_, PyType>>, text: String) -> PyErr {
@@ -61,6 +62,7 @@ pub(crate) fn raised(py: Python<'_>, error: Error) -> PyErr {
             PyBlockingIOError::new_err((Errno::AGAIN.raw_os_error(), text))
         }
         (ErrorKind::TooLarge | ErrorKind::Protocol, _) => build(protocol_class(py), text),
+        (ErrorKind::BufferTooSmall, _) => build(too_small_class(py), text),
         (ErrorKind::Forked, _) => build(local_fault_class(py), text),
         // As for a reentrant call on a file of Python's own.
         (ErrorKind::Reentered, _) => PyRuntimeError::new_err(text),

@@ -14,51 +14,45 @@ use crate::memory::Memory;
 /// copy is cheaper than that.
 pub(crate) const SMALL: usize = 64 * 1024;
 
-/// Sends the parts of a message. `until` is asked only if the first attempt does not do.
+/// Sends the parts of a message.
 pub(crate) fn send<F: Framing + Sync, S: Stream + Sync>(
     py: Python<'_>,
     channel: &Channel<F, Memory>,
     stream: &S,
     parts: &[&[u8]],
-    until: impl FnOnce() -> PyResult<Deadline>,
-) -> PyResult<Result<()>> {
+    until: Deadline,
+) -> Result<()> {
     let size: usize = parts.iter().map(|part| part.len()).sum();
     if size <= SMALL {
         match channel.send(stream, parts, &mut Wait::until(Deadline::Now)) {
             Ok(()) if channel.has_unsent() => {
-                let until = until()?;
                 let flushed = blocking(py, until, |wait| channel.flush(stream, wait));
                 // The message is accepted, whenever its rest goes out.
-                return Ok(flushed.or_else(|error| match error.kind() {
+                return flushed.or_else(|error| match error.kind() {
                     ErrorKind::TimedOut | ErrorKind::WouldBlock => Ok(()),
                     _ => Err(error),
-                }));
+                });
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            outcome => return Ok(outcome),
+            outcome => return outcome,
         }
     }
-    let until = until()?;
-    Ok(blocking(py, until, |wait| {
-        channel.send(stream, parts, wait)
-    }))
+    blocking(py, until, |wait| channel.send(stream, parts, wait))
 }
 
-/// Receives a message in the memory that `memory` gives for it. `until` is asked only if the first
-/// attempt does not do.
+/// Receives a message in the memory that `memory` gives for it.
 pub(crate) fn receive<F: Framing + Sync, S: Stream + Sync>(
     py: Python<'_>,
     channel: &Channel<F, Memory>,
     stream: &S,
     memory: impl Fn(Announced) -> Result<Option<Memory>> + Send + Sync,
-    until: impl FnOnce() -> PyResult<Deadline>,
-) -> PyResult<Result<Memory>> {
+    until: Deadline,
+) -> Result<Memory> {
     let outcome = receive_small(channel, stream, &memory);
-    if !would_block(&outcome) {
-        return Ok(outcome);
+    match would_block(&outcome) {
+        true => receive_waiting(py, channel, stream, memory, until),
+        false => outcome,
     }
-    let until = until()?;
-    Ok(receive_waiting(py, channel, stream, memory, until))
 }
 
 /// Receives a small message that is here already. Anything else would block.

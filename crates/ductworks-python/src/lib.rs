@@ -4,6 +4,7 @@
 mod buffer;
 mod codec;
 mod connection;
+mod duct;
 mod end;
 mod error;
 mod exchange;
@@ -26,6 +27,8 @@ mod _native {
     use crate::codec::{default_deserializer, default_serializer};
     #[pymodule_export]
     use crate::connection::Connection;
+    #[pymodule_export]
+    use crate::duct::Duct;
     #[pymodule_export]
     use crate::message::MessageDuct;
     #[pymodule_export]

@@ -178,16 +178,8 @@ impl MessageDuct {
 
     #[setter]
     fn set_max_message_size(&self, bytes: i128) -> PyResult<()> {
-        match usize::try_from(bytes) {
-            Ok(size) if size as u64 <= V1::PAYLOAD_MAX => {
-                self.limit.store(size, Ordering::Relaxed);
-                Ok(())
-            }
-            _ => Err(PyValueError::new_err(format!(
-                "max_message_size must be from 0 to {} bytes, got {bytes}",
-                V1::PAYLOAD_MAX
-            ))),
-        }
+        self.limit.store(message_limit(bytes)?, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Send a value to the other end, if connected.
@@ -372,8 +364,14 @@ fn send_native(py: Python<'_>, link: &Link, message: &[u8]) -> PyResult<ductwork
     let Some(stream) = link.stream() else {
         return Ok(Ok(()));
     };
-    let until = || deadline(link.timeout(py)?);
-    exchange::send(py, &link.channel, &stream, &[message], until)
+    let until = deadline(link.timeout(py)?)?;
+    Ok(exchange::send(
+        py,
+        &link.channel,
+        &stream,
+        &[message],
+        until,
+    ))
 }
 
 fn receive_native(
@@ -387,13 +385,12 @@ fn receive_native(
     };
     let channel = &link.channel;
     let memory = |message| Ok(deserializer.memory(message));
+    let until = deadline(link.timeout(py)?)?;
     if lock.is_none() {
-        let until = || deadline(link.timeout(py)?);
-        return exchange::receive(py, channel, &stream, memory, until);
+        return Ok(exchange::receive(py, channel, &stream, memory, until));
     }
     // A lock that both directions share, and other processes perhaps, is held for a transfer, never
     // for the wait before it.
-    let until = deadline(link.timeout(py)?)?;
     loop {
         if !channel.has_partial() {
             // Nothing is taken without the lock, not even at the deadline.
@@ -453,4 +450,15 @@ fn must_be_callable(object: &Bound<'_, PyAny>, name: &str) -> PyResult<()> {
 
 fn not_initialised() -> PyErr {
     PyRuntimeError::new_err("the duct has not been initialised: __init__ was not called, or failed")
+}
+
+/// The limit that a number of bytes is, if the wire can express it.
+pub(crate) fn message_limit(bytes: i128) -> PyResult<usize> {
+    match usize::try_from(bytes) {
+        Ok(size) if size as u64 <= V1::PAYLOAD_MAX => Ok(size),
+        _ => Err(PyValueError::new_err(format!(
+            "max_message_size must be from 0 to {} bytes, got {bytes}",
+            V1::PAYLOAD_MAX
+        ))),
+    }
 }

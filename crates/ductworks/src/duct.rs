@@ -160,13 +160,7 @@ impl Core {
         let room = place.len();
         let lend = |message: Announced| match message.len <= room {
             true => Ok(Some(Memory::lent(place))),
-            false => Err(Error::new(
-                ErrorKind::BufferTooSmall,
-                format!(
-                    "the message has {} bytes, and the buffer has room for {room}",
-                    message.len
-                ),
-            )),
+            false => Err(Error::too_small(message.len, room)),
         };
         // It is where it was lent to be.
         let outcome = self.channel.receive_in(&self.stream(), lend, wait);

@@ -96,6 +96,18 @@ impl Error {
         Self::new(kind, "the caller refused the message")
     }
 
+    /// The error for a message that does not fit into a buffer, sizes in bytes.
+    ///
+    /// ```
+    /// let error = ductworks::Error::too_small(10, 4);
+    /// assert!(error.to_string().contains("10 bytes"));
+    /// ```
+    #[must_use]
+    pub fn too_small(message: usize, room: usize) -> Self {
+        let text = format!("the message has {message} bytes, and the buffer has room for {room}");
+        Self::new(ErrorKind::BufferTooSmall, text)
+    }
+
     pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             kind,

@@ -1,0 +1,383 @@
+//! The modern duct: whole messages through a codec, with a timeout for every call.
+
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ductworks::engine::{Announced, DEFAULT_MESSAGE_LIMIT, Deadline, Wait};
+use ductworks::wire::{Body, V1};
+use ductworks::{Error, ErrorKind};
+use pyo3::exceptions::{PyBlockingIOError, PyTimeoutError, PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString, PyType};
+use rustix::io::Errno;
+
+use crate::buffer::{Part, Place};
+use crate::end::End;
+use crate::error::raised;
+use crate::hook::{blocking, deadline};
+use crate::json;
+use crate::memory::Memory;
+use crate::message::message_limit;
+use crate::pickle;
+use crate::socket::take_over;
+use crate::stats::Stats;
+
+/// A payload above this size, in bytes, is received in the Python object that it becomes: below it a
+/// copy is cheaper.
+const LARGE: usize = 16 * 1024;
+
+/// The base of `ductworks.Duct`.
+#[pyclass(frozen, subclass, module = "ductworks._native")]
+pub(crate) struct Duct {
+    end: End<V1>,
+    codec: Codec,
+    address: Option<String>,
+    /// The other end's messages have come to their end.
+    ended: AtomicBool,
+}
+
+/// How values become messages.
+enum Codec {
+    Json,
+    Pickle,
+    Raw,
+    Object(Py<PyAny>),
+}
+
+impl Codec {
+    fn of(codec: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let Ok(name) = codec.cast::<PyString>() else {
+            return Ok(Self::Object(codec.clone().unbind()));
+        };
+        match name.to_str()? {
+            "json" => Ok(Self::Json),
+            "pickle" => Ok(Self::Pickle),
+            "raw" => Ok(Self::Raw),
+            other => Err(PyValueError::new_err(format!(
+                "the built-in codecs are json, pickle and raw, got {other}"
+            ))),
+        }
+    }
+
+    fn encode<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Vec<Part<'py>>> {
+        let py = value.py();
+        match self {
+            Self::Json => {
+                let mut message = Vec::with_capacity(128);
+                json::encode(value, &mut message)?;
+                Ok(vec![Part::Native(message)])
+            }
+            Self::Pickle => pickle::encode(value, true),
+            Self::Raw => Ok(vec![part(value, "a raw duct sends bytes, and value")?]),
+            Self::Object(codec) => {
+                let encoded = codec.call_method1(py, intern!(py, "encode"), (value,))?;
+                Ok(vec![part(
+                    encoded.bind(py),
+                    "what the codec's encode() returns",
+                )?])
+            }
+        }
+    }
+
+    /// The memory for a message, if it should not be Rust's.
+    fn memory(&self, message: Announced) -> Option<Memory> {
+        if message.len <= LARGE || message.arrived > 0 {
+            return None;
+        }
+        match self {
+            Self::Json => None,
+            Self::Pickle => Some(Python::attach(Memory::array)),
+            Self::Raw | Self::Object(_) => Some(Memory::bytes(message.len)),
+        }
+    }
+
+    /// The value of a message, and its memory if that can be used again.
+    fn decode<'py>(
+        &self,
+        py: Python<'py>,
+        message: Memory,
+    ) -> (PyResult<Bound<'py, PyAny>>, Option<Memory>) {
+        match self {
+            Self::Json => (json::decode(py, message.as_slice()), Some(message)),
+            Self::Pickle => pickle::decode(py, message),
+            Self::Raw => {
+                let (bytes, memory) = message.into_bytes(py);
+                (Ok(bytes.into_any()), memory)
+            }
+            Self::Object(codec) => {
+                let (bytes, memory) = message.into_bytes(py);
+                let value = codec.bind(py).call_method1(intern!(py, "decode"), (bytes,));
+                (value, memory)
+            }
+        }
+    }
+}
+
+#[pymethods]
+impl Duct {
+    /// Takes over a connected socket: its number, or a socket of this module.
+    #[new]
+    #[pyo3(signature = (socket, codec, *, address = None, max_message_size = DEFAULT_MESSAGE_LIMIT as i128))]
+    fn new(
+        socket: &Bound<'_, PyAny>,
+        codec: &Bound<'_, PyAny>,
+        address: Option<String>,
+        max_message_size: i128,
+    ) -> PyResult<Self> {
+        let limit = message_limit(max_message_size)?;
+        Ok(Self {
+            codec: Codec::of(codec)?,
+            end: End::new(take_over(socket)?, limit),
+            address,
+            ended: AtomicBool::new(false),
+        })
+    }
+
+    /// `Duct[Sent, Received]`, for annotations.
+    #[classmethod]
+    fn __class_getitem__<'py>(
+        class: &Bound<'py, PyType>,
+        item: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let alias = class.py().import("types")?.getattr("GenericAlias")?;
+        alias.call1((class, item))
+    }
+
+    /// Whether this end has been closed, by `close()` or because the other end broke the protocol.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.end.is_closed()
+    }
+
+    /// Where the duct was connected, as a string; None for one of a pair.
+    #[getter]
+    fn address(&self) -> Option<&str> {
+        self.address.as_deref()
+    }
+
+    /// The codec: the name of a built-in one, or an object with `encode` and `decode`.
+    #[getter]
+    fn codec<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        let name = match &self.codec {
+            Codec::Json => intern!(py, "json"),
+            Codec::Pickle => intern!(py, "pickle"),
+            Codec::Raw => intern!(py, "raw"),
+            Codec::Object(codec) => return codec.bind(py).clone(),
+        };
+        name.clone().into_any()
+    }
+
+    /// The largest message, in bytes, that may be sent or received.
+    #[getter]
+    fn max_message_size(&self) -> usize {
+        self.end.channel.message_limit()
+    }
+
+    /// The descriptor, for event loops: it is readable whenever a message waits.
+    fn fileno(&self, py: Python<'_>) -> PyResult<RawFd> {
+        let closed = || self.failed(py, Error::refusal(ErrorKind::Closed));
+        self.end.fileno().ok_or_else(closed)
+    }
+
+    /// Close this end. Whoever waits in it, and every later call, fails with DuctClosed. Closing
+    /// again does nothing.
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| self.end.close());
+    }
+
+    /// Send a value.
+    #[pyo3(signature = (value, timeout = None))]
+    fn send(&self, value: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<()> {
+        let until = deadline(timeout)?;
+        self.send_parts(value.py(), &self.codec.encode(value)?, until)
+    }
+
+    /// Receive a value, waiting for it.
+    #[pyo3(signature = (timeout = None))]
+    fn recv<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+        let until = deadline(timeout)?;
+        self.receive_value(py, until)
+            .map_err(|error| self.failed(py, error))?
+    }
+
+    /// Receive a value that is here already. BlockingIOError if there is no whole message.
+    fn try_recv<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        match self.receive_value(py, Deadline::Now) {
+            Ok(value) => value,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Err(PyBlockingIOError::new_err(
+                (Errno::AGAIN.raw_os_error(), "no whole message is here"),
+            )),
+            Err(error) => Err(self.failed(py, error)),
+        }
+    }
+
+    /// Send the bytes of a bytes-like object, past the codec.
+    #[pyo3(signature = (data, timeout = None))]
+    fn send_bytes(&self, data: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<()> {
+        let until = deadline(timeout)?;
+        self.send_parts(data.py(), &[part(data, "data")?], until)
+    }
+
+    /// Receive the bytes of a message, past the codec.
+    #[pyo3(signature = (timeout = None))]
+    fn recv_bytes<'py>(
+        &self,
+        py: Python<'py>,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let until = deadline(timeout)?;
+        let memory = |message: Announced| Ok(Codec::Raw.memory(message));
+        let message = self
+            .end
+            .receive(py, memory, until)
+            .map_err(|error| self.failed(py, error))?;
+        let (bytes, memory) = message.into_bytes(py);
+        self.end.recycle(memory);
+        Ok(bytes)
+    }
+
+    /// Receive the bytes of a message into the beginning of a writable buffer, and return their
+    /// number. A message that does not fit stays there, and BufferTooSmall is raised.
+    #[pyo3(signature = (buffer, timeout = None))]
+    fn recv_into(
+        &self,
+        py: Python<'_>,
+        buffer: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+    ) -> PyResult<usize> {
+        let until = deadline(timeout)?;
+        let place = Place::of(buffer)?;
+        let memory = |message: Announced| match message.len <= place.len {
+            true => place.lend(0).map(Some),
+            false => Err(Error::too_small(message.len, place.len)),
+        };
+        let message = self
+            .end
+            .receive(py, memory, until)
+            .map_err(|error| self.failed(py, error))?;
+        Ok(message.len())
+    }
+
+    /// Whether a receive would return at once, with a whole message or an error, waiting up to
+    /// `timeout` seconds for it; None waits for ever.
+    #[pyo3(signature = (timeout = Some(0.0)), text_signature = "($self, timeout=0.0)")]
+    fn poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let until = deadline(timeout)?;
+        let (channel, line) = (&self.end.channel, self.end.line());
+        let outcome = match channel.poll(&line, &mut Wait::until(Deadline::Now)) {
+            Ok(false) if until != Deadline::Now => {
+                blocking(py, until, |wait| channel.poll(&line, wait))
+            }
+            outcome => outcome,
+        };
+        outcome.map_err(|error| self.failed(py, error))
+    }
+
+    /// What has gone through this end, counted in this process.
+    fn stats(&self) -> Stats {
+        self.end.channel.stats().into()
+    }
+
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    /// The next message, until the other end has closed.
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match self.receive_value(py, Deadline::Never) {
+            Ok(value) => value.map(Some),
+            Err(error) if error.kind() == ErrorKind::Disconnected => {
+                self.ended.store(true, Ordering::Relaxed);
+                Ok(None)
+            }
+            Err(error) => Err(self.failed(py, error)),
+        }
+    }
+
+    fn __enter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyAny>) {
+        self.close(py);
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let codec = match &self.codec {
+            Codec::Object(codec) => match codec.bind(py).getattr_opt("name")? {
+                Some(name) => name.str()?.to_string(),
+                None => codec.bind(py).get_type().name()?.to_string(),
+            },
+            _ => self.codec(py).to_string(),
+        };
+        let state = match self.end.fileno() {
+            None => "closed".into(),
+            Some(number) if self.ended.load(Ordering::Relaxed) => format!("ended, fd {number}"),
+            Some(number) => format!("open, fd {number}"),
+        };
+        let address = self.address.as_deref().unwrap_or("pair");
+        Ok(format!("<ductworks.Duct {address}, {codec}, {state}>"))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match &self.codec {
+            Codec::Object(codec) => visit.call(codec),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Duct {
+    fn send_parts(&self, py: Python<'_>, parts: &[Part<'_>], until: Deadline) -> PyResult<()> {
+        let outcome = self.end.send(py, parts, until);
+        outcome.map_err(|error| self.failed(py, error))
+    }
+
+    fn receive_value<'py>(
+        &self,
+        py: Python<'py>,
+        until: Deadline,
+    ) -> ductworks::Result<PyResult<Bound<'py, PyAny>>> {
+        let memory = |message: Announced| Ok(self.codec.memory(message));
+        let message = self.end.receive(py, memory, until)?;
+        let (value, memory) = self.codec.decode(py, message);
+        self.end.recycle(memory);
+        Ok(value)
+    }
+
+    fn failed(&self, py: Python<'_>, error: Error) -> PyErr {
+        if self.end.channel.violation().is_some() {
+            self.end.close();
+        }
+        match error.kind() {
+            ErrorKind::Disconnected if error.raw_os_error().is_none() => {
+                self.ended.store(true, Ordering::Relaxed);
+                raised(py, error)
+            }
+            ErrorKind::TimedOut => PyTimeoutError::new_err(error.to_string()),
+            ErrorKind::WouldBlock => {
+                PyTimeoutError::new_err("timed out: nothing could be done at once")
+            }
+            _ => raised(py, error),
+        }
+    }
+}
+
+fn part<'py>(object: &Bound<'py, PyAny>, what: &str) -> PyResult<Part<'py>> {
+    Part::of(object.clone()).map_err(|error| {
+        let py = object.py();
+        if !error.is_instance_of::<PyTypeError>(py) {
+            return error;
+        }
+        let kind = object.get_type();
+        let name = kind
+            .name()
+            .map_or_else(|_| "an object".into(), |name| name.to_string());
+        PyTypeError::new_err(format!(
+            "{what} must be bytes, bytearray or another bytes-like object, not {name}"
+        ))
+    })
+}
