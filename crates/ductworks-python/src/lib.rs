@@ -11,6 +11,7 @@ mod exchange;
 mod foreign;
 mod hook;
 mod json;
+mod listener;
 mod memory;
 mod message;
 mod pickle;
@@ -29,6 +30,8 @@ mod _native {
     use crate::connection::Connection;
     #[pymodule_export]
     use crate::duct::Duct;
+    #[pymodule_export]
+    use crate::listener::{Listener, connect};
     #[pymodule_export]
     use crate::message::MessageDuct;
     #[pymodule_export]

@@ -43,7 +43,8 @@ pub(crate) fn encode<'py>(value: &Bound<'py, PyAny>, beside: bool) -> PyResult<V
     let output = Bound::new(py, Output::default())?;
     let pickler = match beside {
         true => pickler.call1((&output, PROTOCOL, true, &output))?,
-        false => pickler.call1((&output, PROTOCOL))?,
+        // The default, as multiprocessing: who is at the other end may be an older Python.
+        false => pickler.call1((&output,))?,
     };
     pickler.call_method1(intern!(py, "dump"), (value,))?;
     output.get().finish(py)

@@ -45,6 +45,7 @@
 
 pub use crate::channel::{Announced, Channel, DEFAULT_MESSAGE_LIMIT};
 pub use crate::gate::{Active, Deadline, Gate, Hook, Interest, Wait};
+pub use crate::lobby::{Lobby, greet};
 pub use crate::stream::{Socket, Stream};
 pub use crate::transport::private::PrivatePath;
 pub use crate::transport::{pair as socket_pair, prepare, verify_peer};

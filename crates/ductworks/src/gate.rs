@@ -53,6 +53,31 @@ impl Deadline {
         self.left().is_some()
     }
 
+    /// The moment, where there is one: now for what may not wait.
+    pub(crate) fn moment(self) -> Option<Instant> {
+        match self {
+            Self::Now => Some(Instant::now()),
+            Self::At(moment) => Some(moment),
+            Self::Never => None,
+        }
+    }
+
+    /// The deadline that lies `pause` from now, or this one where it is sooner.
+    pub(crate) fn or_after(self, pause: Duration) -> Self {
+        Instant::now()
+            .checked_add(pause)
+            .map_or(self, |moment| self.or_at(moment))
+    }
+
+    /// That moment, or this deadline where it is sooner.
+    pub(crate) fn or_at(self, moment: Instant) -> Self {
+        match self {
+            Self::Now => Self::Now,
+            Self::At(own) => Self::At(own.min(moment)),
+            Self::Never => Self::At(moment),
+        }
+    }
+
     fn error(self) -> Error {
         match self {
             Self::Now => Error::new(ErrorKind::WouldBlock, "the operation would have to wait"),

@@ -175,6 +175,8 @@
 //! # Features
 //!
 //! - `msgpack`: the codec `MessagePack`.
+//! - `multiprocessing`: the authentication of Python's `multiprocessing.connection`,
+//!   `wire::Challenge`.
 //!
 //! Any other format is a few lines: see [`Codec`]. [`Raw`] sends bytes and text as they are.
 //!
@@ -191,6 +193,7 @@ mod duct;
 mod error;
 mod gate;
 mod listener;
+mod lobby;
 mod memory;
 mod process;
 mod rendezvous;

@@ -1,6 +1,6 @@
 //! Many children on one address.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ use crate::transport::{self, Accepted, Bound};
 #[derive(Debug)]
 pub struct Listener {
     address: Address,
-    socket: std::os::fd::OwnedFd,
+    socket: OwnedFd,
     name: Mutex<Option<transport::BoundPath>>,
     gate: Gate,
 }
@@ -219,33 +219,77 @@ impl Listener {
         self.accept_until(Deadline::after(timeout))
     }
 
+    /// Whether it has been closed.
+    ///
+    /// ```
+    /// # use ductworks::Listener;
+    /// # let listener = Listener::bind_private()?;
+    /// assert!(!listener.is_closed());
+    /// # Ok::<(), ductworks::Error>(())
+    /// ```
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.gate.is_closed()
+    }
+
     pub(crate) fn accept_until(&self, deadline: Deadline) -> Result<Duct> {
-        let wait = &mut Wait::until(deadline);
+        self.accept_socket(&mut Wait::until(deadline))
+            .map(Duct::over)
+    }
+
+    /// Accepts a connected socket, for those who make something else of it than a duct.
+    ///
+    /// # Errors
+    ///
+    /// As for [`accept`](Self::accept), and [`ErrorKind::WouldBlock`], [`ErrorKind::TimedOut`],
+    /// [`ErrorKind::Interrupted`].
+    ///
+    /// ```
+    /// # use ductworks::{Listener, connect};
+    /// # use ductworks::engine::{Deadline, Wait};
+    /// let listener = Listener::bind_private()?;
+    /// let child = connect(listener.address())?;
+    /// let socket = listener.accept_socket(&mut Wait::until(Deadline::Never))?;
+    /// # Ok::<(), ductworks::Error>(())
+    /// ```
+    pub fn accept_socket(&self, wait: &mut Wait<'_>) -> Result<OwnedFd> {
         loop {
-            let accepted = {
-                let _active = self.gate.enter()?;
-                transport::accept(self.socket.as_fd())?
-            };
-            match accepted {
-                Accepted::Peer(socket) => return Ok(Duct::over(socket)),
+            if let Some(socket) = self.next_socket()? {
+                return Ok(socket);
+            }
+            let descriptor = Some((self.socket.as_fd(), Interest::Readable));
+            self.gate
+                .sleep(descriptor, Queue::Descriptor, || true, wait)
+                .map_err(|error| self.late(error))?;
+        }
+    }
+
+    /// A connected socket, if one is waiting.
+    pub(crate) fn next_socket(&self) -> Result<Option<OwnedFd>> {
+        loop {
+            let _active = self.gate.enter()?;
+            match transport::accept(self.socket.as_fd())? {
+                Accepted::Peer(socket) => return Ok(Some(socket)),
                 Accepted::Stranger => {}
-                Accepted::Nobody => self.wait(wait)?,
+                Accepted::Nobody => return Ok(None),
             }
         }
     }
 
-    fn wait(&self, wait: &mut Wait<'_>) -> Result<()> {
-        let descriptor = Some((self.socket.as_fd(), Interest::Readable));
-        let slept = self
-            .gate
-            .sleep(descriptor, Queue::Descriptor, || true, wait);
-        slept.map(drop).map_err(|error| match error.kind() {
+    /// What the listener's waits go through.
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// Tells what a wait waited for.
+    pub(crate) fn late(&self, error: Error) -> Error {
+        match error.kind() {
             ErrorKind::TimedOut => Error::new(
                 ErrorKind::TimedOut,
                 format!("timed out: nobody connected to {}", self.address),
             ),
             _ => error,
-        })
+        }
     }
 
     /// Stops listening and removes the name. Whoever waits in it, and every later call, fails with

@@ -1,15 +1,15 @@
 //! One parent and one child that find each other by an address.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::io::Errno;
 
 use crate::address::Address;
 use crate::duct::Duct;
 use crate::error::{Error, ErrorKind, Result};
-use crate::gate::Deadline;
+use crate::gate::{Deadline, Gate, Queue, Wait};
 use crate::listener::{ListenOptions, Listener};
 use crate::transport;
 
@@ -249,13 +249,33 @@ impl ConnectOptions {
         A::Error: Into<Error>,
     {
         let address = address.try_into().map_err(Into::into)?;
-        let deadline = Instant::now().checked_add(self.timeout);
+        let wait = &mut Wait::until(Deadline::after(self.timeout));
+        self.connect_socket(&address, wait).map(Duct::over)
+    }
+
+    /// Connects a socket, for those who make something else of it than a duct. It is tried until the
+    /// deadline of `wait`, whatever the [timeout](Self::timeout).
+    ///
+    /// # Errors
+    ///
+    /// As for [`connect`], and [`ErrorKind::Interrupted`].
+    ///
+    /// ```
+    /// # use ductworks::{ConnectOptions, Parent};
+    /// # use ductworks::engine::{Deadline, Wait};
+    /// let parent = Parent::bind()?;
+    /// let wait = &mut Wait::until(Deadline::Never);
+    /// let socket = ConnectOptions::new().connect_socket(parent.address(), wait)?;
+    /// # Ok::<(), ductworks::Error>(())
+    /// ```
+    pub fn connect_socket(&self, address: &Address, wait: &mut Wait<'_>) -> Result<OwnedFd> {
+        let until = wait.deadline;
         let mut pause = FIRST_PAUSE;
         loop {
-            let error = match transport::connect(&address, deadline) {
+            let error = match transport::connect(address, until.moment()) {
                 Ok(socket) => {
-                    transport::prepare(std::os::fd::AsFd::as_fd(&socket))?;
-                    return Ok(Duct::over(socket));
+                    transport::prepare(socket.as_fd())?;
+                    return Ok(socket);
                 }
                 Err(error) => error,
             };
@@ -270,12 +290,17 @@ impl ConnectOptions {
                 None if error.kind() == ErrorKind::Io => false,
                 _ => return Err(error),
             };
-            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-            if !again || left.is_some_and(|left| left.is_zero()) {
+            if !again || !until.allows_waiting() {
                 return Err(error.with_kind(ErrorKind::Unreachable));
             }
-            thread::sleep(left.map_or(pause, |left| pause.min(left)));
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            wait.deadline = until.or_after(pause);
+            // Nothing but a signal or the time ends this.
+            let slept = Gate::default().sleep(None, Queue::Descriptor, || true, wait);
+            wait.deadline = until;
+            match slept {
+                Err(error) if error.kind() != ErrorKind::TimedOut => return Err(error),
+                _ => pause = (pause * 2).min(LONGEST_PAUSE),
+            }
         }
     }
 }

@@ -5,7 +5,10 @@
 //! [`Outgoing`] keeps what is left of a frame of which only a part could be written.
 
 mod body;
+#[cfg(feature = "multiprocessing")]
+mod challenge;
 mod connection;
+mod handshake;
 mod incoming;
 mod outgoing;
 mod v1;
@@ -13,7 +16,10 @@ mod v1;
 use std::fmt;
 
 pub use body::Body;
+#[cfg(feature = "multiprocessing")]
+pub use challenge::{Challenge, NONCE_LEN};
 pub use connection::Multiprocessing;
+pub use handshake::{Answer, Handshake};
 pub use incoming::{Incoming, Step};
 pub use outgoing::Outgoing;
 pub use v1::V1;

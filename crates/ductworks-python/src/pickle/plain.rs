@@ -15,6 +15,9 @@ const VALUES: usize = 256;
 const BYTES: usize = 16 * 1024;
 const LEVELS: usize = 8;
 
+/// The protocol of what is written here, which every Python 3.4 or newer reads.
+const WRITTEN: u8 = 4;
+
 mod op {
     pub(super) const MARK: u8 = b'(';
     pub(super) const STOP: u8 = b'.';
@@ -54,7 +57,7 @@ pub(super) fn write(value: &Bound<'_, PyAny>) -> Option<Vec<u8>> {
         values: VALUES,
         containers: Vec::new(),
     };
-    writer.pickle.extend([op::PROTO, super::PROTOCOL]);
+    writer.pickle.extend([op::PROTO, WRITTEN]);
     writer.value(value, LEVELS)?;
     writer.pickle.push(op::STOP);
     (writer.pickle.len() <= BYTES).then_some(writer.pickle)
@@ -368,7 +371,7 @@ impl<'a, 'py> Reader<'a, 'py> {
     }
 
     fn set_items(&mut self, count: usize) -> Option<()> {
-        if count % 2 != 0 {
+        if !count.is_multiple_of(2) {
             return None;
         }
         let at = self.stack.len().checked_sub(count)?.checked_sub(1)?;

@@ -1,0 +1,166 @@
+//! Coming by connected sockets: listening, and connecting.
+
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::time::Duration;
+
+use ductworks::engine::{Deadline, Lobby, Wait, greet};
+use ductworks::wire::Challenge;
+use ductworks::{Address, ConnectOptions, Error, ErrorKind, ListenOptions};
+use pyo3::exceptions::{PyEOFError, PyTimeoutError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyType};
+
+use crate::error::raised;
+use crate::hook::{Signals, blocking, deadline};
+use crate::socket::Socket;
+
+/// Accepts connected sockets at one address, after the authentication of `multiprocessing` where there
+/// is a key.
+#[pyclass(frozen, module = "ductworks._native")]
+pub(crate) struct Listener {
+    listener: ductworks::Listener,
+    lobby: Option<Lobby<Challenge>>,
+}
+
+#[pymethods]
+impl Listener {
+    /// Listens at an address, or at a private one.
+    #[new]
+    #[pyo3(signature = (
+        address = None, *, backlog = 128, insecure = false, authkey = None, handshake_timeout = 10.0
+    ))]
+    fn new(
+        py: Python<'_>,
+        address: Option<&str>,
+        backlog: i64,
+        insecure: bool,
+        authkey: Option<&Bound<'_, PyBytes>>,
+        handshake_timeout: f64,
+    ) -> PyResult<Self> {
+        // The system has its own bounds, and takes the nearest.
+        let backlog = u16::try_from(backlog.max(0)).unwrap_or(u16::MAX);
+        let options = ListenOptions::new()
+            .backlog(backlog)
+            .insecure_network(insecure);
+        let listener = py.detach(|| match address {
+            Some(address) => options.bind(address),
+            None => options.bind_private(),
+        });
+        let lobby = authkey.map(|key| -> PyResult<_> {
+            let key = key.as_bytes().to_vec();
+            let make = move || Challenge::nonce().map(|nonce| Challenge::listener(&key, nonce));
+            Ok(Lobby::new(patience(handshake_timeout)?, make))
+        });
+        Ok(Self {
+            listener: listener.map_err(|error| failed(py, error))?,
+            lobby: lobby.transpose()?,
+        })
+    }
+
+    /// Where to connect.
+    #[getter]
+    fn address(&self) -> String {
+        self.listener.address().to_string()
+    }
+
+    /// Whether it has been closed.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.listener.is_closed()
+    }
+
+    /// Waits for somebody to connect, and to prove that they know the key if there is one. Those who
+    /// do not are turned away, and waiting goes on.
+    #[pyo3(signature = (timeout = None))]
+    fn accept(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Socket> {
+        let until = deadline(timeout)?;
+        let accepted = blocking(py, until, |wait| match &self.lobby {
+            Some(lobby) => lobby.accept(&self.listener, wait),
+            None => self.listener.accept_socket(wait),
+        });
+        accepted.map(Socket::new).map_err(|error| failed(py, error))
+    }
+
+    /// The descriptor, readable when somebody waits to be accepted; -1 when it has been closed.
+    fn fileno(&self) -> RawFd {
+        match self.listener.is_closed() {
+            true => -1,
+            false => self.listener.as_fd().as_raw_fd(),
+        }
+    }
+
+    /// Stops listening and removes the name. Whoever waits in `accept` fails.
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| self.listener.close());
+    }
+}
+
+/// Connects to an address, and proves to know the key if there is one.
+#[pyfunction]
+#[pyo3(signature = (address, *, timeout, retry = true, authkey = None, handshake_timeout = 10.0))]
+pub(crate) fn connect(
+    py: Python<'_>,
+    address: &str,
+    timeout: Option<f64>,
+    retry: bool,
+    authkey: Option<&Bound<'_, PyBytes>>,
+    handshake_timeout: f64,
+) -> PyResult<Socket> {
+    let until = deadline(timeout)?;
+    let patience = patience(handshake_timeout)?;
+    let key = authkey.map(|key| key.as_bytes().to_vec());
+    py.detach(|| {
+        let mut signals = Signals;
+        let socket = address.parse::<Address>().and_then(|address| {
+            let wait = &mut Wait::hooked(until, &mut signals);
+            ConnectOptions::new()
+                .retry(retry)
+                .connect_socket(&address, wait)
+        });
+        let socket = socket.map_err(|error| (failed as Raise, error))?;
+        if let Some(key) = key {
+            let wait = &mut Wait::hooked(Deadline::after(patience), &mut signals);
+            Challenge::nonce()
+                .and_then(|nonce| greet(&socket, Challenge::client(&key, nonce), wait))
+                .map_err(|error| (greeting_failed as Raise, error))?;
+        }
+        Ok(Socket::new(socket))
+    })
+    .map_err(|(raise, error): (Raise, Error)| raise(py, error))
+}
+
+type Raise = fn(Python<'_>, Error) -> PyErr;
+
+fn patience(seconds: f64) -> PyResult<Duration> {
+    match deadline(Some(seconds))? {
+        Deadline::Now => Ok(Duration::ZERO),
+        _ => Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)),
+    }
+}
+
+fn failed(py: Python<'_>, error: Error) -> PyErr {
+    match error.kind() {
+        ErrorKind::TimedOut | ErrorKind::WouldBlock => PyTimeoutError::new_err(error.to_string()),
+        _ => raised(py, error),
+    }
+}
+
+/// The exception that multiprocessing raises for the same.
+fn greeting_failed(py: Python<'_>, error: Error) -> PyErr {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let is_refusal = matches!(
+        error.kind(),
+        ErrorKind::PermissionDenied | ErrorKind::TooLarge | ErrorKind::Protocol
+    );
+    match error.kind() {
+        ErrorKind::Disconnected | ErrorKind::Truncated if error.raw_os_error().is_none() => {
+            PyEOFError::new_err(())
+        }
+        _ if is_refusal => match CLASS.import(py, "multiprocessing", "AuthenticationError") {
+            Ok(class) => PyErr::from_type(class.clone(), (error.to_string(),)),
+            Err(error) => error,
+        },
+        _ => failed(py, error),
+    }
+}

@@ -1,0 +1,34 @@
+//! What two ends say to each other before the first message.
+
+use super::Framing;
+
+/// One end's part in a handshake: whole messages in, whole messages out.
+pub trait Handshake {
+    /// How its messages are framed.
+    type Framing: Framing;
+
+    /// The longest message of the other end, in bytes.
+    const MESSAGE_MAX: usize;
+
+    /// The message with which this end begins, if it does.
+    fn opening(&mut self) -> Option<Vec<u8>>;
+
+    /// Takes a message of the other end.
+    fn answer(&mut self, message: &[u8]) -> Answer;
+}
+
+/// What follows a message of the other end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// This message, and then it is the other end's turn.
+    Next(Vec<u8>),
+    /// The other end has proved itself. A last message may have to be sent.
+    Accept(Option<Vec<u8>>),
+    /// It has not, and the connection is to be closed.
+    Refuse {
+        /// What the other end is told, if anything.
+        farewell: Option<Vec<u8>>,
+        /// What this end's user is told.
+        reason: String,
+    },
+}
