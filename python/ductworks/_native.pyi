@@ -64,6 +64,7 @@ class Socket:
     def close(self) -> None: ...
 
 def socket_pair() -> tuple[Socket, Socket]: ...
+
 @final
 class Stats:
     @property

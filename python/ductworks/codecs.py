@@ -272,6 +272,4 @@ def _pydantic_decoder(annotation: Any, format: str) -> Callable[[bytes], Any]:
 
 
 def _path(location: tuple[Union[int, str], ...]) -> str:
-    return "$" + "".join(
-        f"[{step}]" if isinstance(step, int) else f".{step}" for step in location
-    )
+    return "$" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)

@@ -185,7 +185,8 @@ def _family_of(address: Any) -> str:
         return "AF_PIPE"
     if isinstance(address, str):
         return "AF_UNIX"
-    raise ValueError(f"address type of {address!r} unrecognized")
+    refusal = ValueError if isinstance(address, bytes) else TypeError
+    raise refusal(f"address type of {address!r} unrecognized")
 
 
 def _check(family: str, authkey: Any) -> None:
