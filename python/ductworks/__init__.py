@@ -9,8 +9,8 @@
 :func:`pair`, :func:`listen` and :func:`connect` make ducts; :func:`wait` waits for many of them.
 :func:`Pipe` is ``multiprocessing.Pipe``, with the rest of that module's names in
 :mod:`ductworks.connection`. The classes of the original library are in
-:mod:`ductworks.message_duct` (whole messages) and :mod:`ductworks.base_duct` (the byte streams below
-them).
+:mod:`ductworks.message_duct` (whole messages) and :mod:`ductworks.base_duct` (the byte streams
+below them).
 """
 
 from ductworks._native import Stats, __version__

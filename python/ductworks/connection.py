@@ -9,9 +9,11 @@ docs/multiprocessing.md compares the two row by row.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing.reduction
 import os
 import socket
+from collections.abc import Iterator
 from multiprocessing import AuthenticationError, BufferTooShort
 from multiprocessing.connection import wait
 from typing import Any, NoReturn, Optional, Union
@@ -35,20 +37,21 @@ Address = Union[str, bytes, "tuple[Any, ...]"]
 class Connection(_native.Connection):
     """One end of a connection, with the methods of multiprocessing's.
 
-    :param handle: The number of a connected descriptor, which belongs to the connection from now on.
+    :param handle: The number of a connected descriptor, which from now on belongs to the
+        connection.
     :param readable: Whether this end may receive.
     :param writable: Whether this end may send.
     """
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            f"cannot pickle a {type(self).__name__}: a descriptor has no meaning in another process. "
-            "Hand it to a child through the arguments of multiprocessing.Process, or send it through "
-            "another connection"
+            f"cannot pickle a {type(self).__name__}: a descriptor has no meaning in another "
+            "process. Hand it to a child through the arguments of multiprocessing.Process, or send "
+            "it through another connection"
         )
 
 
-def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:  # noqa: N802
+def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
     """Make two connected ends.
 
     :param duplex: Whether both ends may send and receive. Else the first only receives, and the
@@ -64,8 +67,8 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:  # noqa: N802
 class Listener:
     """Accepts connections at one address, from whoever speaks multiprocessing's wire.
 
-    Somebody who does not prove to know the key within the time for that is turned away, and listening
-    goes on meanwhile. A Unix address admits only processes of the same user.
+    Somebody who does not prove to know the key within the time for that is turned away, and
+    listening goes on meanwhile. A Unix address admits only processes of the same user.
 
     :param address: A path, or a tuple of a host and a port. Default: a private, random path.
     :param family: ``"AF_UNIX"`` or ``"AF_INET"``. Default: what the address is.
@@ -88,14 +91,15 @@ class Listener:
         _check(family, authkey)
         if not address and family == "AF_INET":
             address = ("localhost", 0)
-        self._listener = _native.Listener(
-            _text_of(address) if address else None,
-            backlog=backlog,
-            # Whoever listens so has chosen it, and has the key against strangers.
-            insecure=True,
-            authkey=authkey,
-            handshake_timeout=handshake_timeout,
-        )
+        with _bad_addresses():
+            self._listener = _native.Listener(
+                _text_of(address) if address else None,
+                backlog=backlog,
+                # Whoever listens so has chosen it, and has the key against strangers.
+                insecure=True,
+                authkey=authkey,
+                handshake_timeout=handshake_timeout,
+            )
         self._address = _form_of(self._listener.address)
         self._last_accepted: Any = None
 
@@ -151,7 +155,7 @@ class Listener:
         self.close()
 
 
-def Client(  # noqa: N802
+def Client(
     address: Address,
     family: Optional[str] = None,
     authkey: Optional[bytes] = None,
@@ -167,15 +171,24 @@ def Client(  # noqa: N802
     :raises AuthenticationError: if one of the two does not know the key.
     """
     _check(family or _family_of(address), authkey)
-    return Connection(
-        _native.connect(
+    with _bad_addresses():
+        connected = _native.connect(
             _text_of(address),
             timeout=None,
             retry=False,
             authkey=authkey,
             handshake_timeout=handshake_timeout,
         )
-    )
+    return Connection(connected)
+
+
+@contextlib.contextmanager
+def _bad_addresses() -> Iterator[None]:
+    """Raise what multiprocessing raises for an address that cannot be, such as a path too long."""
+    try:
+        yield
+    except ValueError as error:
+        raise OSError(str(error)) from None
 
 
 def _family_of(address: Any) -> str:

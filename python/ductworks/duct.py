@@ -20,24 +20,27 @@ T = TypeVar("T")
 SendT = TypeVar("SendT")
 RecvT = TypeVar("RecvT")
 
+CodecPair = tuple[Callable[[SendT], Any], Callable[[bytes], RecvT]]
+"""A callable that encodes and one that decodes."""
+
 Address = Union[str, "os.PathLike[str]", "tuple[str, int]"]
-"""``"unix:/path"``, ``"tcp:host:port"`` or ``"tcp:[::1]:port"``; or a path, or a host and a port."""
+"""``"unix:/path"``, ``"tcp:host:port"``, ``"tcp:[::1]:port"``; a path; or a host and a port."""
 
 
 class Duct(_native.Duct[SendT, RecvT]):
     """One end of a channel: one send is one recv.
 
-    Ducts are made by :func:`pair`, :func:`connect` and :func:`listen`. All methods may be called from
-    several threads at the same time. A timeout is in seconds, None waits for ever, and TimeoutError
-    means that nothing is lost: what was received in part is completed by the next call, and nothing
-    was sent.
+    Ducts are made by :func:`pair`, :func:`connect` and :func:`listen`. All methods may be called
+    from several threads at the same time. A timeout is in seconds, None waits for ever, and
+    TimeoutError means that nothing is lost: what was received in part is completed by the next
+    call, and of what was to be sent not a byte went out.
     """
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            f"cannot pickle a {type(self).__name__}: a descriptor has no meaning in another process. "
-            "Hand it to a child through the arguments of multiprocessing.Process, or send it through "
-            "a duct with the pickle codec"
+            f"cannot pickle a {type(self).__name__}: a descriptor has no meaning in another "
+            "process. Hand it to a child through the arguments of multiprocessing.Process, or send "
+            "it through a duct with the pickle codec"
         )
 
 
@@ -95,8 +98,8 @@ class Listener(Generic[SendT, RecvT]):
         return self._listener.fileno()
 
     def close(self) -> None:
-        """Stop listening and remove the name. Whoever waits in :meth:`accept` fails with DuctClosed;
-        ducts that were accepted go on. Closing again does nothing."""
+        """Stop listening and remove the name. Whoever waits in :meth:`accept` fails with
+        DuctClosed; ducts that were accepted go on. Closing again does nothing."""
         self._listener.close()
 
     def __iter__(self) -> Listener[SendT, RecvT]:
@@ -121,22 +124,19 @@ class Listener(Generic[SendT, RecvT]):
 
 @overload
 def pair(
-    codec: str = "json", *, type: None = None, max_message_size: int = DEFAULT_MESSAGE_LIMIT
+    codec: str = "json", *, type: None = None, max_message_size: int = ...
 ) -> tuple[Duct[Any, Any], Duct[Any, Any]]: ...
 @overload
 def pair(
-    codec: Codec[SendT, RecvT], *, type: None = None, max_message_size: int = DEFAULT_MESSAGE_LIMIT
+    codec: Codec[SendT, RecvT], *, type: None = None, max_message_size: int = ...
 ) -> tuple[Duct[SendT, RecvT], Duct[SendT, RecvT]]: ...
 @overload
 def pair(
-    codec: tuple[Callable[[SendT], Any], Callable[[bytes], RecvT]],
-    *,
-    type: None = None,
-    max_message_size: int = DEFAULT_MESSAGE_LIMIT,
+    codec: CodecPair[SendT, RecvT], *, type: None = None, max_message_size: int = ...
 ) -> tuple[Duct[SendT, RecvT], Duct[SendT, RecvT]]: ...
 @overload
 def pair(
-    codec: str = "json", *, type: type[T], max_message_size: int = DEFAULT_MESSAGE_LIMIT
+    codec: str = "json", *, type: type[T], max_message_size: int = ...
 ) -> tuple[Duct[T, T], Duct[T, T]]: ...
 def pair(
     codec: Any = "json", *, type: Any = None, max_message_size: int = DEFAULT_MESSAGE_LIMIT
@@ -162,6 +162,46 @@ def pair(
     )
 
 
+@overload
+def listen(
+    address: Optional[Address] = None,
+    *,
+    codec: str = "json",
+    type: None = None,
+    backlog: int = ...,
+    insecure: bool = ...,
+    max_message_size: int = ...,
+) -> Listener[Any, Any]: ...
+@overload
+def listen(
+    address: Optional[Address] = None,
+    *,
+    codec: Codec[SendT, RecvT],
+    type: None = None,
+    backlog: int = ...,
+    insecure: bool = ...,
+    max_message_size: int = ...,
+) -> Listener[SendT, RecvT]: ...
+@overload
+def listen(
+    address: Optional[Address] = None,
+    *,
+    codec: CodecPair[SendT, RecvT],
+    type: None = None,
+    backlog: int = ...,
+    insecure: bool = ...,
+    max_message_size: int = ...,
+) -> Listener[SendT, RecvT]: ...
+@overload
+def listen(
+    address: Optional[Address] = None,
+    *,
+    codec: str = "json",
+    type: type[T],
+    backlog: int = ...,
+    insecure: bool = ...,
+    max_message_size: int = ...,
+) -> Listener[T, T]: ...
 def listen(
     address: Optional[Address] = None,
     *,
@@ -173,12 +213,13 @@ def listen(
 ) -> Listener[Any, Any]:
     """Listen for ducts at an address.
 
-    :param address: Where. Default: a private, random Unix address. Port 0 lets the system choose one.
+    :param address: Where. Default: a private, random Unix address. Port 0 lets the system choose
+        one.
     :param codec: See :func:`pair`.
     :param type: See :func:`pair`.
     :param backlog: How many connections may wait to be accepted.
-    :param insecure: Allows a TCP address that other hosts can reach: anybody there can connect, read
-        along and change what is sent.
+    :param insecure: Allows a TCP address that other hosts can reach: anybody there can connect,
+        read along and change what is sent.
     :param max_message_size: See :func:`pair`.
     """
     codec = resolve(codec, type)
@@ -187,6 +228,42 @@ def listen(
     return Listener(listener, codec, max_message_size)
 
 
+@overload
+def connect(
+    address: Address,
+    *,
+    timeout: Optional[float] = ...,
+    codec: str = "json",
+    type: None = None,
+    max_message_size: int = ...,
+) -> Duct[Any, Any]: ...
+@overload
+def connect(
+    address: Address,
+    *,
+    timeout: Optional[float] = ...,
+    codec: Codec[SendT, RecvT],
+    type: None = None,
+    max_message_size: int = ...,
+) -> Duct[SendT, RecvT]: ...
+@overload
+def connect(
+    address: Address,
+    *,
+    timeout: Optional[float] = ...,
+    codec: CodecPair[SendT, RecvT],
+    type: None = None,
+    max_message_size: int = ...,
+) -> Duct[SendT, RecvT]: ...
+@overload
+def connect(
+    address: Address,
+    *,
+    timeout: Optional[float] = ...,
+    codec: str = "json",
+    type: type[T],
+    max_message_size: int = ...,
+) -> Duct[T, T]: ...
 def connect(
     address: Address,
     *,
@@ -202,7 +279,8 @@ def connect(
     :param codec: See :func:`pair`.
     :param type: See :func:`pair`.
     :param max_message_size: See :func:`pair`.
-    :raises ConnectionRefusedError, FileNotFoundError: if nobody listened there until the time was up.
+    :raises ConnectionRefusedError, FileNotFoundError: if nobody listened there until the time was
+        up.
     :raises PermissionError: if the listener runs as another user.
     """
     codec = resolve(codec, type)

@@ -1,5 +1,5 @@
-"""Stock Pythons at the other end: every version that is found, in both roles, on Unix and TCP, with and
-without a key."""
+"""Stock Pythons at the other end: every version that is found, in both roles, on Unix and TCP,
+with and without a key."""
 
 import os
 import shutil
@@ -8,18 +8,17 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import PATIENCE
-
 from ductworks.connection import Client, Listener
+from support import PATIENCE
 
 KEY = b"between us"
 VERSIONS = ["3.9", "3.10", "3.11", "3.12", "3.13"]
 
 
 def find_pythons():
-    """The stock interpreters of this machine: pyenv's, those on the PATH, and the one that runs this."""
+    """The stock interpreters here: pyenv's, those on the PATH, and the one that runs this."""
     root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
-    found = {"%d.%d" % sys.version_info[:2]: sys.executable}
+    found = {"{}.{}".format(*sys.version_info[:2]): sys.executable}
     for version in VERSIONS:
         on_path = shutil.which(f"python{version}")
         candidates = [*sorted(root.glob(f"{version}.*/bin/python")), *filter(None, [on_path])]
@@ -106,4 +105,4 @@ class TestStockPython:
 
 
 def test_the_pythons_of_this_machine_are_found():
-    assert "%d.%d" % sys.version_info[:2] in PYTHONS
+    assert "{}.{}".format(*sys.version_info[:2]) in PYTHONS

@@ -12,10 +12,9 @@ import threading
 import time
 from pathlib import Path
 
+import ductworks.connection as ours
 import pytest
 from support import PATIENCE, SHORT, eventually, wait_until_blocked
-
-import ductworks.connection as ours
 
 KEY = b"correct horse"
 
@@ -103,7 +102,7 @@ def test_a_closed_listener_says_so(api):
     listener = api.Listener()
     listener.close()
     listener.close()
-    with pytest.raises(OSError, match="^listener is closed$"):
+    with pytest.raises(OSError, match=r"^listener is closed$"):
         listener.accept()
 
 
@@ -127,7 +126,7 @@ def test_an_address_in_use_is_refused(api, tmp_path):
 def test_a_key_must_be_bytes(api, make, tmp_path):
     with api.Listener() as listener:
         address = listener.address if make == "Client" else str(tmp_path / "listener")
-        with pytest.raises(TypeError, match="^authkey should be a byte string$"):
+        with pytest.raises(TypeError, match=r"^authkey should be a byte string$"):
             getattr(api, make)(address, authkey="text")
 
 

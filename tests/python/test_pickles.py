@@ -11,10 +11,9 @@ import struct
 
 import numpy as np
 import pytest
+from ductworks.connection import Connection, Pipe
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from ductworks.connection import Connection, Pipe
 
 ATOMS = (
     st.none()

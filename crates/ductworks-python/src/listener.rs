@@ -6,7 +6,7 @@ use std::time::Duration;
 use ductworks::engine::{Deadline, Lobby, Wait, greet};
 use ductworks::wire::Challenge;
 use ductworks::{Address, ConnectOptions, Error, ErrorKind, ListenOptions};
-use pyo3::exceptions::{PyEOFError, PyTimeoutError};
+use pyo3::exceptions::{PyEOFError, PyTimeoutError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyType};
@@ -142,6 +142,7 @@ fn patience(seconds: f64) -> PyResult<Duration> {
 fn failed(py: Python<'_>, error: Error) -> PyErr {
     match error.kind() {
         ErrorKind::TimedOut | ErrorKind::WouldBlock => PyTimeoutError::new_err(error.to_string()),
+        ErrorKind::InvalidAddress => PyValueError::new_err(error.to_string()),
         _ => raised(py, error),
     }
 }

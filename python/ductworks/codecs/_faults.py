@@ -1,0 +1,41 @@
+"""What is said of a message that does not fit, and of a value that cannot be sent."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ductworks.codecs._annotations import name_of
+from ductworks.errors import DecodeError
+
+FORMATS = {"json": "JSON", "msgpack": "MessagePack", "cbor": "CBOR"}
+
+
+def malformed(format: str, error: Exception) -> DecodeError:
+    """The error for bytes that are not of the format."""
+    return DecodeError(f"expected a message in {FORMATS[format]}, got other bytes: {error}")
+
+
+def unsendable(annotation: Any, value: Any, error: Exception) -> TypeError:
+    """The error for a value with something in it that the type does not have."""
+    kind = type(value).__name__
+    return TypeError(f"expected {name_of(annotation)} to send, got {kind}: {error}")
+
+
+def refuse_lost_numbers(plain: Any) -> None:
+    """Both libraries write NaN and the infinities as null, and the other end would never know.
+
+    :param plain: A value of dicts, lists and the like.
+    """
+    left = [plain]
+    while left:
+        value = left.pop()
+        if isinstance(value, float):
+            if not math.isfinite(value):
+                raise ValueError(
+                    f"typed JSON has no {value}: use the format msgpack or cbor, or send None"
+                )
+        elif isinstance(value, dict):
+            left += value.values()
+        elif isinstance(value, (list, tuple, set, frozenset)):
+            left += value
