@@ -98,7 +98,7 @@ def test_a_buffer_that_is_too_small_leaves_the_message(ends):
     a.send_bytes(b"12345")
     place = bytearray(4)
     for _ in range(2):
-        with pytest.raises(ductworks.BufferTooSmall, match="5 bytes.* room for 4"):
+        with pytest.raises(ductworks.BufferTooSmall, match=r"5 bytes.* room for 4"):
             b.recv_into(place)
     assert b.recv_bytes() == b"12345"
 
@@ -481,7 +481,7 @@ def test_plain_pickle_refuses_a_duct(ends):
 def test_a_duct_is_an_argument_of_a_process(method):
     context = multiprocessing.get_context(method)
     a, b = ductworks.pair()
-    process = context.Process(target=double, args=(b,))
+    process = context.Process(target=double, args=(b,), daemon=True)
     process.start()
     b.close()
     with a:
@@ -522,7 +522,7 @@ def test_a_duct_in_a_cycle_is_collected():
     del a, b, codec
     gc.collect()
     assert gone() is None
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="Bad file"):
         os.fstat(number)
 
 

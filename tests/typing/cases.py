@@ -1,4 +1,4 @@
-"""What a type checker makes of ductworks: ``make lint`` runs mypy over this, and nothing runs it."""
+"""What a type checker makes of ductworks: ``make lint`` runs mypy over it, and nothing runs it."""
 
 import pickle
 from dataclasses import dataclass
