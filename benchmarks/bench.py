@@ -1,7 +1,8 @@
 """Measure ductworks beside the original and multiprocessing's Pipe: ``make bench``.
 
 One parent and one exec'd child a peer, the same work for each peer, rounds that take turns, and
-the median round; first with both processes on one core, then on two. It takes five minutes or so.
+the median round; first with both processes on one core, then on two. Then the same for the two
+packages' Pipes, with children that multiprocessing forks and spawns. It takes eight minutes or so.
 
 The interpreter that runs this has ductworks installed. The one that has the original comes from
 DUCTWORKS_ORIGINAL_PYTHON, by default the one in .venv-original beside this repository's Makefile.
@@ -10,25 +11,31 @@ DUCTWORKS_ORIGINAL_PYTHON, by default the one in .venv-original beside this repo
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import machine
 from chart import chart
 from harness import (
+    ARRAY_CASE,
+    ARRAY_WORKLOAD,
     CASES,
     ONE_CORE,
+    PIPE_CASES,
+    STARTS,
     WORKLOADS,
     BenchError,
     Measurement,
     Peer,
     WorkerPair,
-    case_label,
     cores,
     measure,
     placements,
@@ -51,18 +58,22 @@ def main() -> int:
     time = machine.ProcessorTime()
     versions: dict[str, Any] = {}
     python: list[Measurement] = []
+    pipes: list[Measurement] = []
     rust: list[Measurement] = []
     memory: MemoryRun | None = None
     try:
         versions = peer_versions(peers)
         for placement in placements()[: 1 if options.one_core else None]:
-            python += measure_python(peers, placement, options)
-            if options.rust is not None:
+            if options.only != "pipes":
+                python += measure_python(peers, placement, options)
+            if options.only != "ducts":
+                pipes += measure_pipes(peers, placement, options)
+            if options.only != "pipes" and options.rust is not None:
                 document = measure_rust(options.rust, placement, options)
                 versions["rust"] = document["versions"]
                 rust += [Measurement.from_json(placement, m) for m in document["measurements"]]
         subject = next((peer for peer in peers if peer.name == "ductworks"), None)
-        if subject is not None and options.memory_seconds > 0:
+        if options.only != "pipes" and subject is not None and options.memory_seconds > 0:
             say(f"streaming 1 MiB messages for {options.memory_seconds:g} s")
             memory = stream_and_watch(subject, options.memory_seconds)
     except BenchError as error:
@@ -71,27 +82,28 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
 
-    goals = judge(python, rust, memory)
+    goals = judge(python, pipes, rust, memory)
     stolen = time.stolen_percent()
-    print("Python", tables(python), sep="\n\n")
-    if rust:
-        print("\nRust", tables(rust), sep="\n\n")
+    for title, measurements in (("Python", python), ("Pipe", pipes), ("Rust", rust)):
+        if measurements:
+            print(title, tables(measurements), sep="\n\n", end="\n\n")
     if memory is not None:
-        print("", memory_lines(memory), sep="\n")
-    print("", goal_lines(goals), sep="\n")
+        print(memory_lines(memory), end="\n\n")
+    print(goal_lines(goals))
     print(f"\nProcessor time that other users of the hardware took: {stolen:.0f} %")
 
     document = {
         "machine": {**machine.facts(), "stolen_percent": round(stolen, 1)},
         "versions": versions,
         "python": [measurement.as_json() for measurement in python],
+        "pipes": [measurement.as_json() for measurement in pipes],
         "rust": [measurement.as_json() for measurement in rust],
         "memory": memory.as_json() if memory is not None else None,
         "goals": [goal.as_json() for goal in goals],
     }
     write(options.json, json.dumps(document, indent=1) + "\n")
     streams = [m for m in python if m.placement == ONE_CORE and m.workload == "stream"]
-    if {"ductworks", "original"} <= set(streams[0].peers):
+    if streams and {"ductworks", "original"} <= set(streams[0].peers):
         write(options.svg, chart(streams, chart_subtitle(streams)))
     return 0
 
@@ -102,7 +114,12 @@ def parse_arguments() -> argparse.Namespace:
         "--rounds", type=positive, help=f"rounds a peer ({ROUNDS}; quick: {QUICK_ROUNDS})"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="a rough measurement in about 15 s; writes no files"
+        "--quick", action="store_true", help="a rough measurement in about 30 s; writes no files"
+    )
+    parser.add_argument(
+        "--only",
+        choices=["ducts", "pipes"],
+        help="one part: ducts (with Rust and memory), or the two Pipes; writes no files unless named",
     )
     parser.add_argument(
         "--one-core", action="store_true", help="leave out the runs on two cores (quick does)"
@@ -125,7 +142,7 @@ def parse_arguments() -> argparse.Namespace:
     if options.memory_seconds is None:
         options.memory_seconds = 0.0 if options.quick else 60.0
     options.one_core |= options.quick
-    if not options.quick:
+    if not options.quick and options.only is None:
         options.json = options.json or RESULTS / "bench.json"
         options.svg = options.svg or RESULTS / "bench.svg"
     options.round_seconds = QUICK_ROUND_SECONDS if options.quick else ROUND_SECONDS
@@ -152,29 +169,53 @@ def available_peers(names: Sequence[str]) -> list[Peer]:
     return [known[name] for name in names]
 
 
+def pipe_peers(peers: Sequence[Peer], start: str) -> list[Peer]:
+    """Those of the peers that have a Pipe, with the way in which they start their children."""
+    return [peer._replace(start=start) for peer in peers if peer.name != "original"]
+
+
 def peer_versions(peers: Sequence[Peer]) -> dict[str, Any]:
     versions: dict[str, Any] = {}
     for peer in peers:
         with WorkerPair(peer, "json", "roundtrip") as pair:
             versions[peer.name] = {key: pair.facts[key] for key in ("package", "python")}
+    with suppress(importlib.metadata.PackageNotFoundError):
+        versions["numpy"] = importlib.metadata.version("numpy")
     return versions
 
 
 def measure_python(
     peers: Sequence[Peer], placement: str, options: argparse.Namespace
 ) -> list[Measurement]:
-    measurements = []
-    for workload in WORKLOADS:
-        for case in CASES:
-            measurement = measure(
-                peers, case, workload, placement, options.rounds, options.round_seconds
-            )
-            measurements.append(measurement)
-            rates = ", ".join(
-                f"{peer} {measurement.rate(peer):,.0f}/s" for peer in measurement.peers
-            )
-            say(f"{workload} of {case_label(case)}, {placement}: {rates}")
-    return measurements
+    return [
+        measure_and_say(peers, case, workload, placement, options)
+        for workload in WORKLOADS
+        for case in CASES
+    ]
+
+
+def measure_pipes(
+    peers: Sequence[Peer], placement: str, options: argparse.Namespace
+) -> list[Measurement]:
+    work = [(workload, case) for workload in WORKLOADS for case in PIPE_CASES]
+    if importlib.util.find_spec("numpy") is not None:
+        work.append((ARRAY_WORKLOAD, ARRAY_CASE))
+    else:
+        say("The array is left out: numpy is not installed.")
+    return [
+        measure_and_say(pipe_peers(peers, start), case, workload, placement, options)
+        for workload, case in work
+        for start in STARTS
+    ]
+
+
+def measure_and_say(
+    peers: Sequence[Peer], case: str, workload: str, placement: str, options: argparse.Namespace
+) -> Measurement:
+    measurement = measure(peers, case, workload, placement, options.rounds, options.round_seconds)
+    rates = ", ".join(f"{peer} {measurement.rate(peer):,.0f}/s" for peer in measurement.peers)
+    say(f"{workload} of {measurement.label}, {placement}: {rates}")
+    return measurement
 
 
 def measure_rust(program: Path, placement: str, options: argparse.Namespace) -> dict[str, Any]:

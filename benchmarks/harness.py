@@ -15,10 +15,17 @@ from typing import Any, NamedTuple
 
 WORKER = Path(__file__).with_name("worker.py")
 
-# Length of the JSON document of worker.py as json.dumps writes it; the other cases are their size.
-JSON_SIZE = 56
+# The case "json" has the length that json.dumps writes, "tuple" that of its pickle; a number is a
+# size in bytes, sent as bytes or, in a pickled case, as a value.
+SIZES = {"json": 56, "tuple": 38, "pickled-64": 64, "array": 16 << 20}
+LABELS = {"json": "small JSON", "tuple": "small tuple", "pickled-64": "pickled, 64 B"}
 CASES = ("json", "64", "4096", "65536", "1048576")
 WORKLOADS = ("stream", "roundtrip")
+
+# What goes through Pipe, to a child that multiprocessing starts in one of these ways.
+STARTS = ("fork", "spawn")
+PIPE_CASES = ("tuple", "pickled-64", "64")
+ARRAY_CASE, ARRAY_WORKLOAD = "array", "acknowledged"
 
 # Where the two processes run: a system moves them between these as it likes, and then a figure
 # tells more about its scheduler than about the peer. On one core no two things happen at once, and
@@ -29,16 +36,16 @@ TWO_CORES = "two cores"
 
 
 def payload_size(case: str) -> int:
-    return JSON_SIZE if case == "json" else int(case)
+    return SIZES[case] if case in SIZES else int(case)
 
 
 def case_label(case: str) -> str:
-    if case == "json":
-        return "small JSON"
-    size = int(case)
+    if case in LABELS:
+        return LABELS[case]
+    kind, size = "array" if case == ARRAY_CASE else "bytes", payload_size(case)
     if size >= 1 << 20:
-        return f"bytes, {size >> 20} MiB"
-    return f"bytes, {size >> 10} KiB" if size >= 1 << 10 else f"bytes, {size} B"
+        return f"{kind}, {size >> 20} MiB"
+    return f"{kind}, {size >> 10} KiB" if size >= 1 << 10 else f"{kind}, {size} B"
 
 
 class BenchError(Exception):
@@ -51,6 +58,7 @@ class Peer(NamedTuple):
     name: str
     interpreter: str
     kind: str  # "duct" or "pipe": which connection worker.py opens
+    start: str = "exec"  # how it starts the child; "fork" and "spawn": one end is an argument
 
 
 class WorkerPair:
@@ -59,7 +67,8 @@ class WorkerPair:
     def __init__(self, peer: Peer, case: str, workload: str) -> None:
         self.peer = peer
         arguments = [peer.interpreter, str(WORKER), "parent"]
-        arguments += ["--peer", peer.kind, "--case", case, "--workload", workload]
+        arguments += ["--peer", peer.kind, "--start", peer.start]
+        arguments += ["--case", case, "--workload", workload]
         self._process = subprocess.Popen(
             arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -122,6 +131,12 @@ class Measurement:
     payload_bytes: int
     count: int
     seconds: dict[str, list[float]]
+    start: str = "exec"
+
+    @property
+    def label(self) -> str:
+        label = case_label(self.case)
+        return label if self.start == "exec" else f"{label}, {self.start}"
 
     @property
     def peers(self) -> list[str]:
@@ -166,6 +181,7 @@ class Measurement:
     def as_json(self) -> dict[str, Any]:
         return {
             "placement": self.placement,
+            "start": self.start,
             "message": self.case,
             "payload_bytes": self.payload_bytes,
             "workload": self.workload,
@@ -245,11 +261,12 @@ def measure(
     rounds: int,
     round_seconds: float,
 ) -> Measurement:
-    """Measure one message and workload for all peers."""
+    """Measure one message and workload for all peers, which start their children alike."""
     with worker_pairs(peers, case, workload, placement) as pairs:
         count = calibrate(pairs, round_seconds)
         seconds = take_turns(pairs, count, rounds)
-        return Measurement(placement, case, workload, payload_size(case), count, seconds)
+        size = payload_size(case)
+        return Measurement(placement, case, workload, size, count, seconds, peers[0].start)
 
 
 def say(text: str) -> None:

@@ -5,11 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from harness import Measurement, case_label
+from harness import (
+    ARRAY_CASE,
+    ARRAY_WORKLOAD,
+    PIPE_CASES,
+    STARTS,
+    Measurement,
+    case_label,
+)
 from memory import MemoryRun
 
-TITLES = {"stream": "One-way stream", "roundtrip": "Round trip"}
-UNITS = {"stream": ("msg/s", "MB/s"), "roundtrip": ("trips/s", "us each")}
+TITLES = {
+    "stream": "One-way stream",
+    "roundtrip": "Round trip",
+    "acknowledged": "Acknowledged, changed each time",
+}
+UNITS = {
+    "stream": ("msg/s", "MB/s"),
+    "roundtrip": ("trips/s", "us each"),
+    "acknowledged": ("msg/s", "MB/s"),
+}
 SUBJECT = "ductworks"
 
 
@@ -22,23 +37,24 @@ def table(measurements: Sequence[Measurement]) -> str:
     rounds = len(first.seconds[peers[0]])
     title = f"{TITLES[first.workload]}, parent and child on {first.placement}"
     lines = [f"{title}, median of {rounds} rounds"]
+    width = max(14, *(len(measurement.label) for measurement in measurements))
     lines.append(
-        " " * 14
+        " " * width
         + "".join(f"{peer:>22}" for peer in peers)
         + "".join(f"{SUBJECT + ' /':>17}" for _ in bases)
     )
     lines.append(
-        f"{'':<14}"
+        " " * width
         + f"{units[0]:>13}{units[1]:>9}" * len(peers)
         + "".join(f"{base:>17}" for base in bases)
     )
     for measurement in measurements:
-        cells = [f"{case_label(measurement.case):<14}"]
+        cells = [f"{measurement.label:<{width}}"]
         for peer in peers:
             second = (
-                f"{measurement.megabytes(peer):>9,.1f}"
-                if first.workload == "stream"
-                else f"{1e6 / measurement.rate(peer):>9,.1f}"
+                f"{1e6 / measurement.rate(peer):>9,.1f}"
+                if first.workload == "roundtrip"
+                else f"{measurement.megabytes(peer):>9,.1f}"
             )
             cells.append(f"{measurement.rate(peer):>13,.0f}{second}")
         cells += [f"{times(measurement.ratio(SUBJECT, base)):>17}" for base in bases]
@@ -93,13 +109,15 @@ class RateGoal(NamedTuple):
     cases: Sequence[str]
     base: str
     factor: float
+    start: str = "exec"
 
     def judge(self, measurements: Iterable[Measurement]) -> Goal:
         """Judge each placement by its worst case."""
         worst: dict[str, tuple[float, str]] = {}
         for measurement in measurements:
             ratio = measurement.ratio(SUBJECT, self.base)
-            wanted = measurement.workload == self.workload and measurement.case in self.cases
+            key = measurement.start, measurement.workload
+            wanted = key == (self.start, self.workload) and measurement.case in self.cases
             if wanted and ratio is not None:
                 entry = ratio, case_label(measurement.case)
                 worst[measurement.placement] = min(worst.get(measurement.placement, entry), entry)
@@ -120,6 +138,17 @@ PYTHON_GOALS = (
     RateGoal("1 MiB bytes one-way: 2 x the original", "stream", ("1048576",), "original", 2.0),
     RateGoal("no round trip slower than Pipe's", "roundtrip", _ALL, "pipe", 1.0),
 )
+_SMALL_BYTES = ("pickled-64", "64")
+PIPE_GOALS = tuple(
+    RateGoal(f"Pipe, {start}: {text}", workload, cases, "pipe", factor, start)
+    for start in STARTS
+    for text, workload, cases, factor in (
+        ("small tuple one-way: 2 x multiprocessing's", "stream", ("tuple",), 2.0),
+        ("64 bytes one-way: 2 x multiprocessing's", "stream", _SMALL_BYTES, 2.0),
+        ("no round trip slower", "roundtrip", PIPE_CASES, 1.0),
+        ("16 MiB array: 10 x multiprocessing's", ARRAY_WORKLOAD, (ARRAY_CASE,), 10.0),
+    )
+)
 RUST_GOALS = (
     RateGoal("Rust one-way: 0.9 x the bare stream", "stream", _ALL, "bare", 0.9),
     RateGoal("Rust round trip: 0.9 x the bare stream", "roundtrip", _ALL, "bare", 0.9),
@@ -128,9 +157,13 @@ MEMORY_GOAL_MIB = 16.0
 
 
 def judge(
-    python: Sequence[Measurement], rust: Sequence[Measurement], memory: MemoryRun | None
+    python: Sequence[Measurement],
+    pipes: Sequence[Measurement],
+    rust: Sequence[Measurement],
+    memory: MemoryRun | None,
 ) -> list[Goal]:
     goals = [goal.judge(python) for goal in PYTHON_GOALS]
+    goals += [goal.judge(pipes) for goal in PIPE_GOALS]
     goals += [goal.judge(rust) for goal in RUST_GOALS]
     text = f"memory: both processes within {MEMORY_GOAL_MIB:.0f} MiB of where they began"
     verdicts = []

@@ -8,6 +8,9 @@ import os
 import signal
 import socket
 import struct
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -444,3 +447,39 @@ def test_listeners_leave_no_descriptors():
     for _ in range(3):
         use()
     eventually(lambda: descriptors() <= before, "the number of descriptors before")
+
+
+def test_abstract_names_are_refused():
+    for use in (ours.Listener, ours.Client):
+        with pytest.raises(OSError, match="NUL"):
+            use("\0abstract")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user_cannot_connect():
+    with tempfile.TemporaryDirectory(dir="/tmp") as place, ours.Listener(f"{place}/l") as listener:
+        path = listener.address
+        os.chmod(place, 0o777)
+        os.chmod(path, 0o777)
+        program = f"""
+import os, socket
+os.setuid(65534)
+peer = socket.socket(socket.AF_UNIX)
+peer.connect({path!r})
+assert peer.recv(1) == b"", "it was let in"
+"""
+        with subprocess.Popen([sys.executable, "-c", program]) as stranger:
+            with pytest.raises(TimeoutError):
+                accept_until_over(listener, stranger)
+            assert stranger.returncode == 0
+
+
+def accept_until_over(listener, process):
+    """Listen for as long as a process lives."""
+    while True:
+        over = process.poll() is not None
+        try:
+            return listener.accept(timeout=SHORT)
+        except TimeoutError:
+            if over:
+                raise

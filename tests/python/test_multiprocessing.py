@@ -729,6 +729,15 @@ def until_the_end(unused, end):
 # Where the two differ
 
 
+def test_views_with_gaps_and_of_many_dimensions_can_be_sent():
+    a, b = ours.Pipe()
+    with a, b:
+        a.send_bytes(memoryview(b"one two")[::2])
+        assert b.recv_bytes() == b"oeto"
+        a.send_bytes(memoryview(bytes(range(12))).cast("B", (3, 4)))
+        assert b.recv_bytes() == bytes(range(12))
+
+
 def test_a_negative_length_is_refused(api):
     with raw_peer(api) as (connection, peer):
         peer.sendall(head(-5) + b"abc")

@@ -8,24 +8,21 @@ received against a type. docs/codecs.md says which is for what.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from typing import Any, Callable, Generic, Protocol, TypeVar, cast, overload
 
-from ductworks.codecs._annotations import acceptance, mentions_pydantic, name_of
+from ductworks.codecs._annotations import acceptance, name_of
+from ductworks.codecs._libraries import NAMES, format_by_name, library_for
 
-__all__ = ["NAMES", "Codec", "CodecPair", "Typed", "mirrored", "resolve"]
+__all__ = ["NAMES", "Codec", "Typed", "mirrored", "resolve"]
 
 SendT = TypeVar("SendT")
 RecvT = TypeVar("RecvT")
 SendT_contra = TypeVar("SendT_contra", contravariant=True)
 RecvT_co = TypeVar("RecvT_co", covariant=True)
 
-NAMES = ("json", "msgpack", "cbor", "pickle", "raw")
-"""The codecs that have a name."""
-
 _NATIVE = ("json", "pickle", "raw")  # A duct knows these by their names.
 _TYPED = ("json", "msgpack", "cbor")
-_LIBRARIES = {"msgpack": ("msgspec", "msgpack"), "cbor": ("cbor2", "cbor")}
+_TYPED_NAMES = "json, msgpack or cbor"
 
 
 class Codec(Protocol[SendT_contra, RecvT_co]):
@@ -36,10 +33,6 @@ class Codec(Protocol[SendT_contra, RecvT_co]):
 
     def decode(self, data: bytes, /) -> RecvT_co:
         """Make a value of the bytes of a message."""
-
-
-CodecPair = tuple[Callable[[SendT], Any], Callable[[bytes], RecvT]]
-"""Two callables as a codec: encode, decode."""
 
 
 def resolve(codec: Any = "json", type: Any = None) -> Any:
@@ -54,8 +47,8 @@ def resolve(codec: Any = "json", type: Any = None) -> Any:
     if type is not None:
         if not isinstance(codec, str):
             raise ValueError(
-                f"expected the name of a codec beside type= ({', '.join(_TYPED)}), got {codec!r}: "
-                "a codec of your own checks types in its decode()"
+                f"type= goes with the name of a codec that knows types ({_TYPED_NAMES}), not with "
+                f"{codec!r}: let the decode() of your own codec check"
             )
         return Typed(send=type, recv=type, format=codec)
     if isinstance(codec, str):
@@ -104,7 +97,7 @@ class Named:
     """A codec of a third-party library. A pickle of it is its name."""
 
     def __init__(self, name: str) -> None:
-        library = _format(name)
+        library = format_by_name(name)
         self.name = name
         self.encode: Callable[[Any], bytes] = library.encode
         self.decode: Callable[[bytes], Any] = library.decode
@@ -143,17 +136,13 @@ class Typed(Generic[SendT, RecvT]):
     def __init__(self: Typed[Any, Any], send: Any, recv: Any, format: str = "json") -> None: ...
     def __init__(self, send: Any, recv: Any, format: str = "json") -> None:
         if format not in _TYPED:
-            kind = "untyped" if format in NAMES else "unknown"
-            raise ValueError(
-                f"expected one of {', '.join(_TYPED)} as the format of a typed duct, got the "
-                f"{kind} {format!r}"
-            )
+            raise ValueError(f"a typed duct speaks {_TYPED_NAMES}, not {format!r}")
         self.send = send
         self.recv = recv
         self.format = format
         self._accepts = acceptance(send)
-        self._encode = _library_for(send).encoder(send, format)
-        self._decode = _library_for(recv).decoder(recv, format)
+        self._encode = library_for(send).encoder(send, format)
+        self._decode = library_for(recv).decoder(recv, format)
 
     @property
     def name(self) -> str:
@@ -186,29 +175,3 @@ class Typed(Generic[SendT, RecvT]):
     def __repr__(self) -> str:
         send, recv = name_of(self.send), name_of(self.recv)
         return f"Typed(send={send}, recv={recv}, format={self.format!r})"
-
-
-def _format(name: str) -> Any:
-    if name not in _LIBRARIES:
-        raise ValueError(f"expected one of {', '.join(NAMES)} as a codec's name, got {name!r}")
-    library, extra = _LIBRARIES[name]
-    return _import(name, library, extra)
-
-
-def _library_for(annotation: Any) -> Any:
-    if mentions_pydantic(annotation):
-        return _import("pydantic", "pydantic", "pydantic")
-    return _import("msgspec", "msgspec", "typed")
-
-
-def _import(module: str, library: str, extra: str) -> Any:
-    """One of the modules beside this one, each of which needs a library that is an extra."""
-    try:
-        return importlib.import_module(f"ductworks.codecs._{module}")
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != library:
-            raise
-        raise ImportError(
-            f"this codec needs {library}, which is not installed: pip install 'ductworks[{extra}]'",
-            name=library,
-        ) from error

@@ -70,9 +70,8 @@ def _classes_of(annotation: Any) -> Optional[tuple[type, ...]]:
         return _classes_of(typing.get_args(annotation)[0])
     if origin is Literal:
         return tuple({type(value) for value in typing.get_args(annotation)})
-    for alias in ("__supertype__", "__value__"):  # NewType, and `type X = ...`
-        if hasattr(annotation, alias) and not isinstance(annotation, type):
-            return _classes_of(getattr(annotation, alias))
+    if _is_alias(annotation):
+        return _classes_of(_aliased(annotation))
     kind = origin or annotation
     if not isinstance(kind, type):
         return None
@@ -95,10 +94,12 @@ def _mentions_pydantic(annotation: Any, seen: set[int]) -> bool:
     if id(annotation) in seen:
         return False
     seen.add(id(annotation))
-    if "__pydantic_core_schema__" in dir(annotation) or _is_of_pydantic(annotation):
-        return True
     kind = typing.get_origin(annotation) or annotation
-    inner = list(typing.get_args(annotation))
+    if hasattr(kind, "__pydantic_core_schema__") or _is_of_pydantic(annotation):
+        return True
+    inner = [*typing.get_args(annotation)]
+    if _is_alias(annotation):
+        inner.append(_aliased(annotation))
     if isinstance(kind, type) and (
         dataclasses.is_dataclass(kind) or _is_typed_dict(kind) or hasattr(kind, "_fields")
     ):
@@ -118,3 +119,12 @@ def _is_of_pydantic(thing: Any) -> bool:
 
 def _is_typed_dict(kind: type) -> bool:
     return issubclass(kind, dict) and hasattr(kind, "__total__")
+
+
+def _is_alias(annotation: Any) -> bool:
+    return not isinstance(annotation, type) and _aliased(annotation) is not None
+
+
+def _aliased(annotation: Any) -> Any:
+    """What a NewType, or a `type X = ...`, stands for."""
+    return getattr(annotation, "__supertype__", None) or getattr(annotation, "__value__", None)

@@ -44,15 +44,33 @@ def encode(value: Any) -> bytes:
 
 def _refuse_depth(value: Any) -> None:
     """cbor2 6 encodes recursively, with no limit: 10,000 levels overflow the stack."""
-    level = {0: value}
-    for _ in range(_DEEPEST_SENT + 1):
+    # Attributes are referents too, and an attribute may lead back to the parent, so this first look
+    # is only quick.
+    if _is_deep(value, lambda level: get_referents(*level)) and _is_deep(value, _contents):
+        raise RecursionError(f"expected at most {_DEEPEST_SENT} levels in a CBOR message, got more")
+
+
+def _is_deep(value: Any, contents: Callable[[list[Any]], list[Any]]) -> bool:
+    level = [value] if isinstance(value, _CONTAINERS) else []
+    for _ in range(_DEEPEST_SENT):
+        if not level:
+            return False
         # Only what may contain something is tracked. The identities are for values that occur in
         # several places, which would be counted again and again.
-        inside = filter(is_tracked, get_referents(*level.values()))
-        level = {id(each): each for each in inside if isinstance(each, _CONTAINERS)}
-        if not level:
-            return
-    raise RecursionError(f"expected at most {_DEEPEST_SENT} levels in a CBOR message, got more")
+        inside = filter(is_tracked, contents(level))
+        level = list({id(each): each for each in inside if isinstance(each, _CONTAINERS)}.values())
+    return bool(level)
+
+
+def _contents(level: list[Any]) -> list[Any]:
+    contents: list[Any] = []
+    for each in level:
+        if isinstance(each, cbor2.CBORTag):
+            contents.append(each.value)
+        else:
+            contents += each
+            contents += each.values() if isinstance(each, dict) else ()
+    return contents
 
 
 def decode(data: bytes) -> Any:
@@ -63,20 +81,13 @@ def decode(data: bytes) -> Any:
     try:
         stream = io.BytesIO(data)
         value = _decoder(stream, data).decode()
-        left = len(data) - stream.tell()
+        if stream.tell() < len(data):
+            raise ValueError(f"{len(data) - stream.tell()} bytes follow the value")
     except MemoryError:
         raise
     except Exception as error:
-        raise malformed("cbor", _reason(error)) from error
-    if left:
-        raise malformed("cbor", ValueError(f"{left} bytes follow the value"))
+        raise malformed("cbor", error) from error
     return value
-
-
-def _reason(error: Exception) -> Exception:
-    """What cbor2 says is often only which kind of value it was at."""
-    cause = error.__cause__
-    return cause if isinstance(cause, Exception) and str(cause) else error
 
 
 def _refusal(tag: int) -> ValueError:
@@ -93,7 +104,7 @@ def _refusing(tag: int) -> Callable[..., Any]:
 _HOOKS: dict[str, Any] = {"semantic_decoders": {tag: _refusing(tag) for tag in _REFUSED}}
 
 
-def _decoder(stream: io.BytesIO, data: bytes) -> Any:
+def _decoder_of_6(stream: io.BytesIO, data: bytes) -> Any:
     return cbor2.CBORDecoder(stream, max_depth=_DEEPEST_RECEIVED, **_HOOKS)
 
 
@@ -131,20 +142,16 @@ def _refuse_tags(data: bytes) -> None:
 
 
 def _choose() -> Callable[[io.BytesIO, bytes], Any]:
-    try:
-        _decoder(io.BytesIO(), b"")
-    except TypeError:
-        pass
-    else:
-        return _decoder
-    try:
-        _decoder_of_5(io.BytesIO(), b"")
-    except TypeError as error:
-        # Before 5.9, a message of some thousand bytes could overflow the stack (CVE-2026-26209).
-        raise ImportError(
-            "this codec needs cbor2 5.9 or newer: pip install --upgrade 'ductworks[cbor]'"
-        ) from error
-    return _decoder_of_5
+    for choice in (_decoder_of_6, _decoder_of_5):
+        try:
+            choice(io.BytesIO(), b"")
+        except TypeError:
+            continue
+        return choice
+    # Before 5.9, a message of some thousand bytes could overflow the stack (CVE-2026-26209).
+    raise ImportError(
+        "this codec needs cbor2 5.9 or newer: pip install --upgrade 'ductworks[cbor]'"
+    )
 
 
 _decoder = _choose()

@@ -11,9 +11,12 @@ from ductworks.errors import DecodeError
 FORMATS = {"json": "JSON", "msgpack": "MessagePack", "cbor": "CBOR"}
 
 
-def malformed(format: str, error: Exception) -> DecodeError:
-    """The error for bytes that are not of the format."""
-    return DecodeError(f"expected a message in {FORMATS[format]}, got other bytes: {error}")
+def malformed(format: str, error: Exception, what: str = "a message") -> DecodeError:
+    """The error for bytes that are not of the format, or hold what is refused."""
+    # What a library says may be only where it was; and a typed codec wraps an untyped one.
+    while isinstance(error.__cause__, Exception) and str(error.__cause__):
+        error = error.__cause__
+    return DecodeError(f"expected {what} in {FORMATS[format]}, got something else: {error}")
 
 
 def unsendable(annotation: Any, value: Any, error: Exception) -> TypeError:

@@ -12,6 +12,7 @@ import msgspec
 
 from ductworks.codecs import _faults
 from ductworks.codecs._annotations import is_union, members_of, name_of
+from ductworks.codecs._libraries import format_by_name
 from ductworks.errors import DecodeError
 
 _TAG = "type"
@@ -26,7 +27,7 @@ _NATIVE: dict[str, tuple[type, ...]] = {
 
 def encoder(annotation: Any, format: str) -> Callable[[Any], bytes]:
     """What makes messages of values of a type."""
-    has_floats = _known(annotation, format)
+    has_floats = _known(annotation)
     write = _writer(annotation, format)
     may_lose = format == "json" and has_floats
 
@@ -43,7 +44,7 @@ def encoder(annotation: Any, format: str) -> Callable[[Any], bytes]:
 
 
 def _writer(annotation: Any, format: str) -> Callable[[Any], bytes]:
-    write = _format(format).encode
+    write: Callable[[Any], bytes] = _format(format).encode
     native = _NATIVE[format]
     if _needs_tags(annotation):
         return lambda value: write(_tagged(value, annotation, native, format == "json"))
@@ -54,18 +55,18 @@ def _writer(annotation: Any, format: str) -> Callable[[Any], bytes]:
 
 def decoder(annotation: Any, format: str) -> Callable[[bytes], Any]:
     """What makes values of a type of messages."""
-    _known(annotation, format)
+    _known(annotation)
     read = _reader(annotation, format)
 
     def decode(data: bytes) -> Any:
         try:
             return read(data)
-        except (MemoryError, DecodeError):
+        except MemoryError:
             raise
         except msgspec.ValidationError as error:
             raise DecodeError(_mismatch(annotation, str(error))) from error
         except Exception as error:
-            raise _faults.malformed(format, error) from error
+            raise _faults.malformed(format, error, name_of(annotation)) from error
 
     return decode
 
@@ -89,24 +90,24 @@ def _reader(annotation: Any, format: str) -> Callable[[bytes], Any]:
 def _format(format: str) -> Any:
     if format == "json":
         return msgspec.json
-    from ductworks import codecs
-
-    return codecs.Named(format)
+    return format_by_name(format)
 
 
 # What a type is made of
 
 
-def _known(annotation: Any, format: str) -> bool:
-    """Whether there are floats in it, if msgspec knows all of it."""
+def _known(annotation: Any) -> bool:
+    """Whether there may be floats in it, if msgspec knows all of it."""
+    parts = _parts(annotation)
     try:
-        kinds = [msgspec.inspect.type_info(each) for each in _parts(annotation)]
-        # It says no more of some types before it is to decode them.
-        for each in _parts(annotation):
+        for each in parts:
             msgspec.msgpack.Decoder(each)
     except (TypeError, NameError) as error:
         raise TypeError(f"msgspec cannot take {name_of(annotation)}: {error}") from error
-    found = _walk(kinds)
+    try:
+        found = _walk([msgspec.inspect.type_info(each) for each in parts])
+    except TypeError:
+        return True  # msgspec 0.20 cannot describe every Literal that it takes.
     unknown = [name_of(kind.cls) for kind in found if isinstance(kind, msgspec.inspect.CustomType)]
     if unknown:
         raise TypeError(
@@ -117,6 +118,9 @@ def _known(annotation: Any, format: str) -> bool:
     return any(isinstance(kind, floating) for kind in found)
 
 
+_DESCRIPTIONS = (msgspec.inspect.Type, msgspec.inspect.Field)
+
+
 def _walk(kinds: list[Any]) -> list[Any]:
     """All descriptions of types that are contained in some, which may be in circles."""
     found: dict[int, Any] = {}
@@ -125,15 +129,14 @@ def _walk(kinds: list[Any]) -> list[Any]:
         each = left.pop()
         if isinstance(each, (tuple, list)):
             left += each
-        elif isinstance(each, (msgspec.inspect.Type, msgspec.inspect.Field)):
-            if id(each) not in found:
-                found[id(each)] = each
-                left += [getattr(each, name) for name in each.__struct_fields__]
+        elif isinstance(each, _DESCRIPTIONS) and id(each) not in found:
+            found[id(each)] = each
+            left += [getattr(each, name) for name in each.__struct_fields__]
     return list(found.values())
 
 
-# Unions of classes. msgspec tells Structs with tags apart, and takes one dataclass at most; ours get
-# the tag that such a Struct has.
+# Unions of classes. msgspec tells Structs with tags apart, and takes one dataclass at most. Here,
+# others get the tag that such a Struct has.
 
 
 def _needs_tags(annotation: Any) -> bool:

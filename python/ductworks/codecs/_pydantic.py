@@ -1,7 +1,7 @@
 """pydantic's models and dataclasses, and what contains them.
 
-A value travels in the form that it has in JSON, in every format, and is validated in the strict mode
-of JSON: what the other end must have sent is never guessed, as msgspec does not guess either.
+In every format a value travels in the form that it has in JSON, and is validated in the strict mode
+of JSON: like msgspec, it does not guess what the other end may have meant.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import pydantic_core
 
 from ductworks.codecs import _faults
 from ductworks.codecs._annotations import name_of
+from ductworks.codecs._libraries import format_by_name
 from ductworks.errors import DecodeError
 
 # The faults of a message that an error tells of.
@@ -27,7 +28,7 @@ _OPTIONS: dict[str, Any] = {"by_alias": True, "round_trip": True, "warnings": "e
 def encoder(annotation: Any, format: str) -> Callable[[Any], bytes]:
     """What makes messages of values of a type."""
     adapter = _adapter(annotation)
-    write = None if format == "json" else _format(format).encode
+    write = None if format == "json" else format_by_name(format).encode
 
     def encode(value: Any) -> bytes:
         try:
@@ -46,7 +47,7 @@ def encoder(annotation: Any, format: str) -> Callable[[Any], bytes]:
 def decoder(annotation: Any, format: str) -> Callable[[bytes], Any]:
     """What makes values of a type of messages."""
     adapter = _adapter(annotation)
-    read = None if format == "json" else _format(format).decode
+    read = None if format == "json" else format_by_name(format).decode
 
     def decode(data: bytes) -> Any:
         try:
@@ -54,12 +55,12 @@ def decoder(annotation: Any, format: str) -> Callable[[bytes], Any]:
                 # Only from JSON does the strict mode take a text for a time, a list for a set.
                 data = pydantic_core.to_json(read(data))
             return adapter.validate_json(data, strict=True)
-        except (MemoryError, DecodeError):
+        except MemoryError:
             raise
         except pydantic.ValidationError as error:
             raise _fault(annotation, format, error) from error
         except Exception as error:
-            raise _faults.malformed(format, error) from error
+            raise _faults.malformed(format, error, name_of(annotation)) from error
 
     return decode
 
@@ -71,16 +72,10 @@ def _adapter(annotation: Any) -> pydantic.TypeAdapter[Any]:
         raise TypeError(f"pydantic cannot take {name_of(annotation)}: {error}") from error
 
 
-def _format(name: str) -> Any:
-    from ductworks import codecs
-
-    return codecs.Named(name)
-
-
 def _fault(annotation: Any, format: str, error: pydantic.ValidationError) -> DecodeError:
     faults = error.errors(include_url=False, include_context=False)
-    if faults[0]["type"] == "json_invalid":
-        return _faults.malformed(format, ValueError(faults[0]["msg"]))
+    if faults[0]["type"] == "json_invalid" and not faults[0]["loc"]:
+        return _faults.malformed(format, ValueError(faults[0]["msg"]), name_of(annotation))
     name = name_of(annotation)
     told = [
         _told(fault["loc"], fault["type"], fault["msg"], fault["input"]) for fault in faults[:_TOLD]
