@@ -119,7 +119,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only",
         choices=["ducts", "pipes"],
-        help="one part: ducts (with Rust and memory), or the two Pipes; writes no files unless named",
+        help="one part: ducts (Rust and memory too), or the two Pipes; writes only files named",
     )
     parser.add_argument(
         "--one-core", action="store_true", help="leave out the runs on two cores (quick does)"

@@ -2,9 +2,9 @@
 
 ``bench.py`` starts ``worker.py parent`` under the interpreter of the peer that is measured, and
 that parent execs ``worker.py child`` with the same interpreter, or forks or spawns its child with
-``multiprocessing.Process``, one end of the peer's ``Pipe`` among the arguments. The two talk over the
-peer's connection. Orders arrive on stdin and answers leave on stdout, and the parent hands orders on
-by another way, so that nothing but the measured messages ever travels on the connection:
+``multiprocessing.Process`` and an end of the peer's ``Pipe`` as an argument. The two talk over the
+peer's connection. Orders arrive on stdin and answers leave on stdout, and the parent passes orders
+on by another way, so that nothing but the measured messages ever travels on the connection:
 
     order to the parent, a line        answer, a line
     (none, at the start)               {"parent": PID, "child": PID, "python": ..., ...}

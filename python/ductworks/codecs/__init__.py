@@ -8,10 +8,13 @@ received against a type. docs/codecs.md says which is for what.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Callable, Generic, Protocol, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Callable, Generic, Protocol, TypeVar, cast, overload
 
 from ductworks.codecs._annotations import acceptance, name_of
 from ductworks.codecs._libraries import NAMES, format_by_name, library_for
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
 
 __all__ = ["NAMES", "Codec", "Typed", "mirrored", "resolve"]
 
@@ -133,6 +136,13 @@ class Typed(Generic[SendT, RecvT]):
         self: Typed[SendT, RecvT], send: type[SendT], recv: type[RecvT], format: str = "json"
     ) -> None: ...
     @overload
+    def __init__(
+        self: Typed[SendT, RecvT],
+        send: TypeForm[SendT],
+        recv: TypeForm[RecvT],
+        format: str = "json",
+    ) -> None: ...
+    @overload  # For type checkers that do not know what a union is as a value.
     def __init__(self: Typed[Any, Any], send: Any, recv: Any, format: str = "json") -> None: ...
     def __init__(self, send: Any, recv: Any, format: str = "json") -> None:
         if format not in _TYPED:

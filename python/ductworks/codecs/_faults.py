@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+from gc import get_referents
+from math import isfinite
 from typing import Any
 
 from ductworks.codecs._annotations import name_of
@@ -28,17 +29,16 @@ def unsendable(annotation: Any, value: Any, error: Exception) -> TypeError:
 def refuse_lost_numbers(plain: Any) -> None:
     """Both libraries write NaN and the infinities as null, and the other end would never know.
 
-    :param plain: A value of dicts, lists and the like.
+    :param plain: A list of values of dicts, lists and the like.
     """
-    left = [plain]
-    while left:
-        value = left.pop()
-        if isinstance(value, float):
-            if not math.isfinite(value):
-                raise ValueError(
-                    f"typed JSON has no {value}: use the format msgpack or cbor, or send None"
-                )
-        elif isinstance(value, dict):
-            left += value.values()
-        elif isinstance(value, (list, tuple, set, frozenset)):
-            left += value
+    level = [plain]
+    while level:
+        inside = get_referents(*level)
+        for lost in [each for each in inside if type(each) is float and not isfinite(each)]:
+            raise ValueError(
+                f"typed JSON has no {lost}: use the format msgpack or cbor, or send None"
+            )
+        level = [each for each in inside if type(each) in _CONTAINERS]
+
+
+_CONTAINERS = (dict, list, tuple, set, frozenset)

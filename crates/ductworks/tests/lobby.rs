@@ -1,0 +1,212 @@
+//! Handshakes: who is let in, and who else it costs anything.
+
+#![cfg(feature = "multiprocessing")]
+#![allow(clippy::unwrap_used, missing_docs)] // A failed unwrap is how a test fails.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::Duration;
+
+use common::*;
+use ductworks::engine::{Channel, Deadline, Lobby, Socket, Wait, greet};
+use ductworks::wire::{Answer, Challenge, Framing, Handshake, Multiprocessing};
+use ductworks::{ErrorKind, Listener, Result};
+
+const KEY: &[u8] = b"key";
+const SHORT: Duration = Duration::from_millis(50);
+
+fn lobby(patience: Duration) -> Lobby<Challenge> {
+    Lobby::new(patience, || {
+        Challenge::nonce().map(|nonce| Challenge::listener(KEY, nonce))
+    })
+}
+
+fn dial(listener: &Listener) -> UnixStream {
+    UnixStream::connect(listener.address().path().unwrap()).unwrap()
+}
+
+fn client(listener: &Listener, key: &[u8]) -> Result<OwnedFd> {
+    let socket = OwnedFd::from(dial(listener));
+    let wait = &mut Wait::until(Deadline::after(PATIENCE));
+    greet(&socket, Challenge::client(key, Challenge::nonce()?), wait).map(|()| socket)
+}
+
+fn accept(lobby: &Lobby<Challenge>, listener: &Listener, timeout: Duration) -> Result<OwnedFd> {
+    lobby.accept(listener, &mut Wait::until(Deadline::after(timeout)))
+}
+
+/// Accepts while others knock, and checks that the one who was let in is connected to `theirs`.
+fn assert_connected(ours: &OwnedFd, theirs: &OwnedFd) {
+    let (a, b) = (
+        Channel::<Multiprocessing>::default(),
+        Channel::<Multiprocessing>::default(),
+    );
+    let wait = &mut Wait::until(Deadline::after(PATIENCE));
+    a.send(&Socket(theirs), &[b"in"], wait).unwrap();
+    assert_eq!(b.receive(&Socket(ours), wait).unwrap(), b"in");
+}
+
+/// What a client with the key says, message for message, to a listener with this challenge.
+fn conversation(listener: &mut Challenge) -> Vec<Vec<u8>> {
+    let mut client = Challenge::client(KEY, [9; 40]);
+    let mut said = Vec::new();
+    let mut heard = listener.opening().unwrap();
+    loop {
+        let (message, over) = match client.answer(&heard) {
+            Answer::Next(message) => (message, false),
+            Answer::Accept(message) => (message.unwrap(), true),
+            refused => panic!("{refused:?}"),
+        };
+        let reply = listener.answer(&message);
+        said.push(message);
+        match reply {
+            Answer::Next(next) if !over => heard = next,
+            Answer::Accept(None) => return said,
+            other => panic!("{other:?}"),
+        }
+        // A listener's welcome and the client's challenge cross.
+    }
+}
+
+#[test]
+fn who_knows_the_key_is_let_in() {
+    let _watchdog = watchdog();
+    let (lobby, listener) = (lobby(PATIENCE), Listener::bind_private().unwrap());
+    thread::scope(|scope| {
+        let joining = scope.spawn(|| client(&listener, KEY).unwrap());
+        let ours = accept(&lobby, &listener, PATIENCE).unwrap();
+        assert_connected(&ours, &joining.join().unwrap());
+    });
+}
+
+#[test]
+fn who_does_not_know_it_is_told_so_and_listening_goes_on() {
+    let _watchdog = watchdog();
+    let (lobby, listener) = (lobby(PATIENCE), Listener::bind_private().unwrap());
+    thread::scope(|scope| {
+        let joining = scope.spawn(|| {
+            let refusal = client(&listener, b"wrong").unwrap_err();
+            assert_eq!(refusal.kind(), ErrorKind::PermissionDenied);
+            assert_eq!(refusal.to_string(), "digest sent was rejected");
+            client(&listener, KEY).unwrap()
+        });
+        let ours = accept(&lobby, &listener, PATIENCE).unwrap();
+        assert_connected(&ours, &joining.join().unwrap());
+    });
+}
+
+#[test]
+fn silence_after_any_byte_of_the_handshake_costs_nobody_else_anything() {
+    let _watchdog = watchdog();
+    // The bytes of an honest client, in a stream that stops somewhere. It does not matter that they
+    // answer another challenge than the one that is sent: the first refusal comes with a whole
+    // message, and what counts here is silence in the middle of one.
+    let said = conversation(&mut Challenge::listener(KEY, [1; 40]));
+    let mut stream = Vec::new();
+    for message in said {
+        stream.extend_from_slice(Multiprocessing::head(message.len()).unwrap().as_ref());
+        stream.extend_from_slice(&message);
+    }
+    let (lobby, listener) = (lobby(PATIENCE), Listener::bind_private().unwrap());
+    for end in 0..=stream.len() {
+        thread::scope(|scope| {
+            let mut silent = dial(&listener);
+            silent.write_all(&stream[..end]).unwrap();
+            let joining = scope.spawn(|| client(&listener, KEY).unwrap());
+            let ours = accept(&lobby, &listener, PATIENCE).unwrap();
+            assert_connected(&ours, &joining.join().unwrap());
+        });
+    }
+}
+
+#[test]
+fn an_end_after_any_byte_of_the_handshake_is_no_error() {
+    let _watchdog = watchdog();
+    let (lobby, listener) = (lobby(PATIENCE), Listener::bind_private().unwrap());
+    let stream = b"\0\0\0\x28{sha256}01234567890123456789012345678901";
+    for end in 0..=stream.len() {
+        let mut gone = dial(&listener);
+        gone.write_all(&stream[..end]).unwrap();
+        gone.shutdown(Shutdown::Write).unwrap();
+        drop(gone);
+        let error = accept(&lobby, &listener, Duration::ZERO).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+    }
+}
+
+#[test]
+fn who_takes_too_long_is_turned_away() {
+    let _watchdog = watchdog();
+    let (lobby, listener) = (lobby(SHORT), Listener::bind_private().unwrap());
+    let mut silent = dial(&listener);
+    let error = accept(&lobby, &listener, 4 * SHORT).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    // The challenge, and the end.
+    let mut heard = Vec::new();
+    silent.read_to_end(&mut heard).unwrap();
+    assert_eq!(heard.len(), 4 + 11 + 8 + 40);
+}
+
+#[test]
+fn an_honest_client_gets_in_beside_many_that_stall() {
+    let _watchdog = watchdog();
+    let (lobby, listener) = (lobby(PATIENCE), Listener::bind_private().unwrap());
+    let mut stalled = Vec::new();
+    for _ in 0..3 {
+        // More than there is room for: those who have waited longest give way.
+        stalled.extend((0..60).map(|_| dial(&listener)));
+        let error = accept(&lobby, &listener, Duration::ZERO).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+    }
+    thread::scope(|scope| {
+        let joining = scope.spawn(|| client(&listener, KEY).unwrap());
+        let ours = accept(&lobby, &listener, PATIENCE).unwrap();
+        assert_connected(&ours, &joining.join().unwrap());
+    });
+}
+
+#[test]
+fn close_wakes_whoever_accepts_through_a_lobby() {
+    let _watchdog = watchdog();
+    let (lobby, listener) = (lobby(PATIENCE), Listener::bind_private().unwrap());
+    let _stalled = dial(&listener);
+    thread::scope(|scope| {
+        let waiting = asleep(scope, || kind(accept(&lobby, &listener, PATIENCE)));
+        listener.close();
+        assert_eq!(waiting.join().unwrap(), ErrorKind::Closed);
+    });
+}
+
+#[test]
+fn two_threads_may_accept_through_one_lobby() {
+    let _watchdog = watchdog();
+    let (lobby, listener) = (lobby(PATIENCE), Listener::bind_private().unwrap());
+    thread::scope(|scope| {
+        let accepting = [(); 2].map(|()| asleep(scope, || accept(&lobby, &listener, PATIENCE)));
+        let clients = [(); 2].map(|()| scope.spawn(|| client(&listener, KEY)));
+        for thread in accepting {
+            thread.join().unwrap().unwrap();
+        }
+        for thread in clients {
+            thread.join().unwrap().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_client_does_not_trust_a_listener_that_does_not_know_the_key() {
+    let _watchdog = watchdog();
+    let listener = Listener::bind_private().unwrap();
+    let liar = Lobby::new(PATIENCE, || Ok(Challenge::listener(b"other", [3; 40])));
+    thread::scope(|scope| {
+        let joining = scope.spawn(|| kind(client(&listener, KEY)));
+        let outcome = liar.accept(&listener, &mut Wait::until(Deadline::after(4 * SHORT)));
+        assert_eq!(kind(outcome), ErrorKind::TimedOut);
+        assert_eq!(joining.join().unwrap(), ErrorKind::PermissionDenied);
+    });
+}
