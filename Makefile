@@ -23,7 +23,9 @@ demo: package
 	cargo build --release -p ductworks --example echo
 	$(BIN)/python examples/demo.py --rust-child target/release/examples/echo
 
+# The oldest and the newest Python that are found are tested beside the one of .venv.
 test: test-rust test-python
+	sh scripts/test-pythons.sh --ends
 
 test-rust: $(BIN)/.tools
 	$(CARGO_TEST)

@@ -1,12 +1,14 @@
 """The demonstration: ``make demo``.
 
-It runs the original library's example, talks to children that were started by exec, in Python and
-in Rust, over Unix sockets and TCP, and measures messages per second beside multiprocessing's Pipe.
+It runs the original library's example and the modern API, takes the place of multiprocessing's
+Pipe, talks to children that were started by exec, in Python and in Rust, over Unix sockets and TCP,
+and measures messages per second beside multiprocessing's Pipe.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import subprocess
 import sys
 import time
@@ -16,6 +18,8 @@ from typing import Any, Optional
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "benchmarks"))
 
+import ductworks  # noqa: E402
+from ductworks.connection import Listener  # noqa: E402
 from ductworks.message_duct import (  # noqa: E402
     MessageDuctParent,
     create_pseudo_anonymous_duct_pair,
@@ -39,6 +43,12 @@ def main() -> None:
     step("The original's example: a pair, and a parent and a child")
     original_example()
 
+    step("The modern API: two children at one address, waited for together")
+    children_at_one_address()
+
+    step("In place of multiprocessing's Pipe, and a stock Python as its client")
+    in_place_of_multiprocessing()
+
     for language, command in children(options.rust_child):
         for transport in ("unix", "tcp"):
             step(f"A {language} child, started by exec, over {transport}")
@@ -51,6 +61,57 @@ def main() -> None:
 
 def step(text: str) -> None:
     print(f"\n== {text}", flush=True)
+
+
+CHILD = """
+import sys, ductworks
+with ductworks.connect(sys.argv[1]) as duct:
+    for job in duct:
+        duct.send({"text": job["text"], "words": len(job["text"].split())})
+"""
+
+
+def children_at_one_address() -> None:
+    with ductworks.listen() as listener:
+        command = [sys.executable, "-c", CHILD, listener.address]
+        workers = [subprocess.Popen(command) for _ in range(2)]
+        ducts = [listener.accept(timeout=30) for _ in workers]
+    for duct, text in zip(ducts, ["count these four words", "and these"]):
+        duct.send({"text": text}, timeout=10)
+    while ducts:
+        for duct in ductworks.wait(ducts, timeout=30):
+            print("   ", duct.recv())
+            ducts.remove(duct)
+            duct.close()
+    for worker in workers:
+        worker.wait(30)
+
+
+STOCK_CLIENT = """
+import sys
+from multiprocessing.connection import Client
+with Client(sys.argv[1], authkey=b"secret") as connection:
+    connection.send(sum(connection.recv()))
+"""
+
+
+def in_place_of_multiprocessing() -> None:
+    ours, theirs = ductworks.Pipe()
+    process = multiprocessing.Process(target=add_up, args=(theirs,))
+    process.start()
+    ours.send([1, 2, 3])
+    print("    the process answers:", ours.recv())
+    process.join()
+    with Listener(authkey=b"secret") as listener:
+        client = subprocess.Popen([sys.executable, "-I", "-c", STOCK_CLIENT, listener.address])
+        connection = listener.accept(timeout=30)
+    with client, connection:
+        connection.send([4, 5, 6])
+        print("    the stock client answers:", connection.recv())
+
+
+def add_up(connection: ductworks.connection.Connection) -> None:
+    connection.send(sum(connection.recv()))
 
 
 def original_example() -> None:

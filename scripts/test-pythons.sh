@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds and tests the package under each Python from 3.9 to 3.13 that is found: on the PATH, or in
-# pyenv's folder. Arguments, if any, are the versions to test: 3.9 3.13
+# pyenv's folder. Arguments, if any, are the versions to test: 3.9 3.13; or --ends, for the oldest and
+# the newest of those that are found, but for the one that .venv has, which is tested anyway.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
@@ -15,12 +16,27 @@ find_python() {
     done
 }
 
-tested=""
-for version in "${@:-}" ; do
-    [ -n "$version" ] || continue
-    tested="$tested $version"
-done
-for version in ${tested:-3.9 3.10 3.11 3.12 3.13}; do
+ends() {
+    found=""
+    for version in 3.9 3.10 3.11 3.12 3.13; do
+        [ -z "$(find_python "$version")" ] || found="$found $version"
+    done
+    own=$("$root/.venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    # shellcheck disable=SC2086  # A list of words.
+    set -- $found
+    oldest=${1:-}
+    newest=${found##* }
+    for version in $(printf '%s\n' $oldest $newest | sort -u -V); do
+        [ "$version" = "$own" ] || echo "$version"
+    done
+}
+
+if [ "${1:-}" = --ends ]; then
+    versions=$(ends)
+else
+    versions="${*:-3.9 3.10 3.11 3.12 3.13}"
+fi
+for version in $versions; do
     python=$(find_python "$version")
     if [ -z "$python" ]; then
         echo "== Python $version: not found"

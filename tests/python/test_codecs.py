@@ -1,12 +1,17 @@
 """Codecs of modern ducts: by name, as callables, as objects, and for known types."""
 
+import dataclasses
 import datetime
+import decimal
+import enum
 import json
+import math
 import multiprocessing
 import multiprocessing.pool
 import pickle
 import subprocess
 import sys
+import uuid
 
 import cbor2
 import ductworks
@@ -242,6 +247,62 @@ found = {"msgspec", "cbor2", "pydantic", "numpy", "orjson", "msgpack"} & set(sys
 raise SystemExit(f"imported {found}" if found else 0)
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=PATIENCE)
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+@dataclasses.dataclass
+class Record:
+    x: int = 1
+
+
+ZONE = datetime.timezone(datetime.timedelta(hours=1))
+MOMENT = datetime.datetime(2026, 1, 2, 3, 4, 5, 6, ZONE)
+PLAIN = [None, True, 2**63, -(2**63), 1.5, "text", [1], {"a": 1}]
+REFUSED = (TypeError, ValueError, OverflowError)
+
+
+@pytest.mark.parametrize(
+    ("value", "json", "msgpack", "cbor"),
+    [
+        (PLAIN, PLAIN, PLAIN, PLAIN),
+        (2**64, 2**64, REFUSED, 2**64),
+        (math.inf, math.inf, math.inf, math.inf),
+        ("\ud800", "\ud800", REFUSED, REFUSED),
+        (b"\xff", REFUSED, b"\xff", b"\xff"),
+        (bytearray(b"\xff"), REFUSED, b"\xff", b"\xff"),
+        ((1, 2), [1, 2], [1, 2], [1, 2]),
+        ({1, 2}, REFUSED, [1, 2], {1, 2}),
+        ({1: 2}, {"1": 2}, {1: 2}, {1: 2}),
+        (MOMENT, REFUSED, MOMENT.astimezone(datetime.timezone.utc), MOMENT),
+        (MOMENT.replace(tzinfo=None), REFUSED, "2026-01-02T03:04:05.000006", REFUSED),
+        (MOMENT.date(), REFUSED, "2026-01-02", MOMENT.date()),
+        (decimal.Decimal("1.50"), REFUSED, "1.50", decimal.Decimal("1.50")),
+        (uuid.UUID(int=1), REFUSED, str(uuid.UUID(int=1)), uuid.UUID(int=1)),
+        (Colour.RED, REFUSED, "red", REFUSED),
+        (Record(), REFUSED, {"x": 1}, REFUSED),
+    ],
+    ids=lambda value: ascii(value)[:30],
+)
+def test_the_table_of_what_survives(value, json, msgpack, cbor):
+    expected = {"json": json, "msgpack": msgpack, "cbor": cbor, "pickle": value}
+    for codec, arrived in expected.items():
+        if arrived is REFUSED:
+            with pytest.raises(REFUSED):
+                through(value, codec)
+        else:
+            received = through(value, codec)
+            assert received == arrived
+            assert type(received) is type(arrived)
+            if isinstance(value, datetime.datetime) and type(arrived) is type(value):
+                assert received.utcoffset() == arrived.utcoffset()
+
+
+def test_not_a_number_survives_everywhere():
+    for codec in ("json", "msgpack", "cbor", "pickle"):
+        assert math.isnan(through(math.nan, codec))
 
 
 # MessagePack and CBOR

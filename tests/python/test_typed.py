@@ -592,10 +592,32 @@ def test_numbers_that_json_does_not_have_do_not_become_null(kind, number):
         assert b.recv() == kind(value=1.0)
 
 
+@pytest.mark.parametrize(
+    "value", [b"\xcb\x7f\xf8", 2**70, [None, 1e308], decimal.Decimal("NaN")], ids=repr
+)
+def test_what_only_looks_like_one_of_those_numbers_is_sent(value):
+    a, b = ductworks.pair(type=Any)
+    with a, b:
+        a.send([None, value])
+        assert b.recv()[0] is None
+
+
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("codec", ["msgpack", "cbor"])
-def test_other_formats_have_those_numbers(codec, number):
-    assert repr(through(Measured(number), codec, type=Measured)) == repr(Measured(number))
+@pytest.mark.parametrize("kind", [Measured, MeasuredModel])
+def test_other_formats_have_those_numbers(codec, kind, number):
+    value = kind(value=number)
+    assert repr(through(value, codec, type=kind)) == repr(value)
+
+
+@pytest.mark.parametrize("form", ["constants", "strings"])
+def test_a_model_may_write_those_numbers_in_a_way_of_its_own(form):
+    class Own(MeasuredModel, ser_json_inf_nan=form):
+        pass
+
+    for number in (math.nan, math.inf, -math.inf):
+        value = Own(value=number)
+        assert repr(through(value, type=Own)) == repr(value)
 
 
 def test_a_tag_needs_its_place():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from gc import get_referents
 from math import isfinite
 from typing import Any
@@ -26,19 +27,25 @@ def unsendable(annotation: Any, value: Any, error: Exception) -> TypeError:
     return TypeError(f"expected {name_of(annotation)} to send, got {kind}: {error}")
 
 
-def refuse_lost_numbers(plain: Any) -> None:
+def refuse_lost_numbers(plain: Any, message: bytes) -> None:
     """Both libraries write NaN and the infinities as null, and the other end would never know.
 
-    :param plain: A list of values of dicts, lists and the like.
+    :param plain: The value, made of dicts, lists and the like.
+    :param message: What was written in JSON.
     """
+    lost = [each for each in _leaves(plain) if type(each) is float and not isfinite(each)]
+    # A model may be set to write them in another way.
+    if lost and _leaves(json.loads(message)).count(None) > _leaves(plain).count(None):
+        raise ValueError(f"typed JSON has no {lost[0]}: use the format msgpack or cbor, or None")
+
+
+def _leaves(plain: Any) -> list[Any]:
+    leaves: list[Any] = []
     level = [plain]
     while level:
-        inside = get_referents(*level)
-        for lost in [each for each in inside if type(each) is float and not isfinite(each)]:
-            raise ValueError(
-                f"typed JSON has no {lost}: use the format msgpack or cbor, or send None"
-            )
-        level = [each for each in inside if type(each) in _CONTAINERS]
+        leaves += [each for each in level if type(each) not in _CONTAINERS]
+        level = get_referents(*[each for each in level if type(each) in _CONTAINERS])
+    return leaves
 
 
 _CONTAINERS = (dict, list, tuple, set, frozenset)

@@ -37,7 +37,7 @@ def encoder(annotation: Any, format: str) -> Callable[[Any], bytes]:
         except TypeError as error:
             raise _faults.unsendable(annotation, value, error) from error
         if may_lose and b"null" in message and _may_have_lost_numbers(value):
-            _faults.refuse_lost_numbers([msgspec.to_builtins(value)])
+            _faults.refuse_lost_numbers(msgspec.to_builtins(value), message)
         return message
 
     return encode

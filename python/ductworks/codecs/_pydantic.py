@@ -38,7 +38,7 @@ def encoder(annotation: Any, format: str) -> Callable[[Any], bytes]:
         except (TypeError, pydantic_core.PydanticSerializationError) as error:
             raise _faults.unsendable(annotation, value, error) from error
         if b"null" in message:
-            _faults.refuse_lost_numbers([adapter.dump_python(value)])
+            _faults.refuse_lost_numbers(adapter.dump_python(value, **_OPTIONS), message)
         return message
 
     return encode
