@@ -52,7 +52,7 @@ fmt: $(BIN)/.lint-tools
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: package $(ORIGINAL_PYTHON)
+bench: package $(BIN)/.bench-tools $(ORIGINAL_PYTHON)
 	cargo build --release -p ductworks-bench
 	$(BIN)/python benchmarks/bench.py --rust target/release/ductworks-bench $(BENCH)
 
@@ -73,6 +73,10 @@ $(BIN)/.tools: scripts/requirements-build.txt | $(BIN)/python
 	@touch $@
 
 $(BIN)/.test-tools: tests/python/requirements.txt | $(BIN)/python
+	$(BIN)/python -m pip install -q -r $<
+	@touch $@
+
+$(BIN)/.bench-tools: scripts/requirements-bench.txt | $(BIN)/python
 	$(BIN)/python -m pip install -q -r $<
 	@touch $@
 

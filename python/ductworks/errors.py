@@ -31,7 +31,8 @@ ProtocolError = MessageProtocolException
 
 
 class DecodeError(DuctworksException, ValueError):
-    """A message is not of the type that the duct was made for. It is gone, the duct is usable."""
+    """A message is not of the format or the type that the duct was made for. It is gone, and the
+    duct is usable."""
 
 
 class BufferTooSmall(DuctworksException, ValueError):

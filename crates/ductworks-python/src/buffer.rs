@@ -57,6 +57,23 @@ impl<'py> Part<'py> {
     }
 }
 
+/// The contents of a bytes-like object that is to be sent.
+pub(crate) fn part<'py>(object: &Bound<'py, PyAny>, what: &str) -> PyResult<Part<'py>> {
+    Part::of(object.clone()).map_err(|error| {
+        let py = object.py();
+        if !error.is_instance_of::<PyTypeError>(py) {
+            return error;
+        }
+        let kind = object.get_type();
+        let name = kind
+            .name()
+            .map_or_else(|_| "an object".into(), |name| name.to_string());
+        PyTypeError::new_err(format!(
+            "{what} must be bytes, bytearray or another bytes-like object, not {name}"
+        ))
+    })
+}
+
 /// A writable buffer in one piece, in which messages can be received.
 pub(crate) struct Place {
     bytes: Py<PyAny>,

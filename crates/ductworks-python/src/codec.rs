@@ -1,14 +1,17 @@
-//! Serializers: the built-in JSON, and whatever callables the user gives.
+//! How values become messages: for a modern duct its codec, for one of the original's two callables.
 
 use ductworks::engine::Announced;
 use ductworks::wire::Body as _;
+use pyo3::exceptions::PyValueError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyByteArray, PyBytes};
+use pyo3::types::{PyByteArray, PyBytes, PyString};
 
-use crate::buffer::{Part, contents};
+use crate::buffer::{Part, contents, part};
 use crate::json;
-use crate::memory::Memory;
+use crate::memory::{LARGE, Memory};
+use crate::pickle;
 
 /// Encodes a value as `json.dumps(payload).encode("utf-8")` does.
 #[pyfunction]
@@ -31,18 +34,91 @@ pub(crate) fn default_deserializer<'py>(
     )
 }
 
-/// A payload above this size, in bytes, is received in the Python object that it becomes: below it a
-/// copy is cheaper.
-const LARGE: usize = 16 * 1024;
+/// How values become messages.
+pub(crate) enum Codec {
+    Json,
+    Pickle,
+    Raw,
+    Object(Py<PyAny>),
+}
 
-/// How values become payloads.
+impl Codec {
+    pub(crate) fn of(codec: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let Ok(name) = codec.cast::<PyString>() else {
+            return Ok(Self::Object(codec.clone().unbind()));
+        };
+        match name.to_str()? {
+            "json" => Ok(Self::Json),
+            "pickle" => Ok(Self::Pickle),
+            "raw" => Ok(Self::Raw),
+            other => Err(PyValueError::new_err(format!(
+                "the built-in codecs are json, pickle and raw, got {other}"
+            ))),
+        }
+    }
+
+    pub(crate) fn encode<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Vec<Part<'py>>> {
+        let py = value.py();
+        match self {
+            Self::Json => {
+                let mut message = Vec::with_capacity(128);
+                json::encode(value, &mut message)?;
+                Ok(vec![Part::Native(message)])
+            }
+            Self::Pickle => pickle::encode(value, true),
+            Self::Raw => Ok(vec![part(value, "a raw duct sends bytes, and value")?]),
+            Self::Object(codec) => {
+                let encoded = codec.call_method1(py, intern!(py, "encode"), (value,))?;
+                Ok(vec![part(
+                    encoded.bind(py),
+                    "what the codec's encode() returns",
+                )?])
+            }
+        }
+    }
+
+    /// The memory for a message, if it should not be Rust's.
+    pub(crate) fn memory(&self, message: Announced) -> Option<Memory> {
+        if message.len <= LARGE || message.arrived > 0 {
+            return None;
+        }
+        match self {
+            Self::Json => None,
+            Self::Pickle => Some(Python::attach(Memory::array)),
+            Self::Raw | Self::Object(_) => Some(Memory::bytes(message.len)),
+        }
+    }
+
+    /// The value of a message, and its memory if that can be used again.
+    pub(crate) fn decode<'py>(
+        &self,
+        py: Python<'py>,
+        message: Memory,
+    ) -> (PyResult<Bound<'py, PyAny>>, Option<Memory>) {
+        match self {
+            Self::Json => (json::decode(py, message.as_slice()), Some(message)),
+            Self::Pickle => pickle::decode(py, message),
+            Self::Raw => {
+                let (bytes, memory) = message.into_bytes(py);
+                (Ok(bytes.into_any()), memory)
+            }
+            Self::Object(codec) => {
+                let (bytes, memory) = message.into_bytes(py);
+                let value = codec.bind(py).call_method1(intern!(py, "decode"), (bytes,));
+                (value, memory)
+            }
+        }
+    }
+}
+
+/// How values become payloads on a duct of the original's.
 pub(crate) struct Serializer {
     callable: Py<PyAny>,
     /// It is the built-in one, and is never called.
     json: bool,
 }
 
-/// How payloads become values.
+/// How payloads become values there.
 pub(crate) struct Deserializer {
     callable: Py<PyAny>,
     /// It is the built-in one, and is never called.

@@ -16,7 +16,7 @@ use crate::buffer::{Part, Place};
 use crate::end::End;
 use crate::error::raised;
 use crate::hook::{blocking, deadline};
-use crate::memory::Memory;
+use crate::memory::{LARGE, Memory};
 use crate::pickle;
 use crate::socket::take_over;
 use crate::stats::Stats;
@@ -30,10 +30,6 @@ pub(crate) struct Connection {
     /// The other end takes pickles with buffers beside them.
     buffers: bool,
 }
-
-/// A payload above this size, in bytes, is received in the Python object that it becomes: below it a
-/// copy is cheaper.
-const LARGE: usize = 16 * 1024;
 
 #[pymethods]
 impl Connection {

@@ -6,27 +6,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ductworks::engine::{Announced, DEFAULT_MESSAGE_LIMIT, Deadline, Wait};
 use ductworks::wire::{Body, V1};
 use ductworks::{Error, ErrorKind};
-use pyo3::exceptions::{PyBlockingIOError, PyTimeoutError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyBlockingIOError, PyTimeoutError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString, PyType};
+use pyo3::types::{PyBytes, PyType};
 use rustix::io::Errno;
 
-use crate::buffer::{Part, Place};
+use crate::buffer::{Part, Place, part};
+use crate::codec::Codec;
 use crate::end::End;
 use crate::error::raised;
 use crate::hook::{blocking, deadline};
-use crate::json;
-use crate::memory::Memory;
 use crate::message::message_limit;
-use crate::pickle;
 use crate::socket::take_over;
 use crate::stats::Stats;
-
-/// A payload above this size, in bytes, is received in the Python object that it becomes: below it a
-/// copy is cheaper.
-const LARGE: usize = 16 * 1024;
 
 /// The base of `ductworks.Duct`.
 #[pyclass(frozen, subclass, module = "ductworks._native")]
@@ -36,83 +30,6 @@ pub(crate) struct Duct {
     address: Option<String>,
     /// The other end's messages have come to their end.
     ended: AtomicBool,
-}
-
-/// How values become messages.
-enum Codec {
-    Json,
-    Pickle,
-    Raw,
-    Object(Py<PyAny>),
-}
-
-impl Codec {
-    fn of(codec: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let Ok(name) = codec.cast::<PyString>() else {
-            return Ok(Self::Object(codec.clone().unbind()));
-        };
-        match name.to_str()? {
-            "json" => Ok(Self::Json),
-            "pickle" => Ok(Self::Pickle),
-            "raw" => Ok(Self::Raw),
-            other => Err(PyValueError::new_err(format!(
-                "the built-in codecs are json, pickle and raw, got {other}"
-            ))),
-        }
-    }
-
-    fn encode<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Vec<Part<'py>>> {
-        let py = value.py();
-        match self {
-            Self::Json => {
-                let mut message = Vec::with_capacity(128);
-                json::encode(value, &mut message)?;
-                Ok(vec![Part::Native(message)])
-            }
-            Self::Pickle => pickle::encode(value, true),
-            Self::Raw => Ok(vec![part(value, "a raw duct sends bytes, and value")?]),
-            Self::Object(codec) => {
-                let encoded = codec.call_method1(py, intern!(py, "encode"), (value,))?;
-                Ok(vec![part(
-                    encoded.bind(py),
-                    "what the codec's encode() returns",
-                )?])
-            }
-        }
-    }
-
-    /// The memory for a message, if it should not be Rust's.
-    fn memory(&self, message: Announced) -> Option<Memory> {
-        if message.len <= LARGE || message.arrived > 0 {
-            return None;
-        }
-        match self {
-            Self::Json => None,
-            Self::Pickle => Some(Python::attach(Memory::array)),
-            Self::Raw | Self::Object(_) => Some(Memory::bytes(message.len)),
-        }
-    }
-
-    /// The value of a message, and its memory if that can be used again.
-    fn decode<'py>(
-        &self,
-        py: Python<'py>,
-        message: Memory,
-    ) -> (PyResult<Bound<'py, PyAny>>, Option<Memory>) {
-        match self {
-            Self::Json => (json::decode(py, message.as_slice()), Some(message)),
-            Self::Pickle => pickle::decode(py, message),
-            Self::Raw => {
-                let (bytes, memory) = message.into_bytes(py);
-                (Ok(bytes.into_any()), memory)
-            }
-            Self::Object(codec) => {
-                let (bytes, memory) = message.into_bytes(py);
-                let value = codec.bind(py).call_method1(intern!(py, "decode"), (bytes,));
-                (value, memory)
-            }
-        }
-    }
 }
 
 #[pymethods]
@@ -364,20 +281,4 @@ impl Duct {
             _ => raised(py, error),
         }
     }
-}
-
-fn part<'py>(object: &Bound<'py, PyAny>, what: &str) -> PyResult<Part<'py>> {
-    Part::of(object.clone()).map_err(|error| {
-        let py = object.py();
-        if !error.is_instance_of::<PyTypeError>(py) {
-            return error;
-        }
-        let kind = object.get_type();
-        let name = kind
-            .name()
-            .map_or_else(|_| "an object".into(), |name| name.to_string());
-        PyTypeError::new_err(format!(
-            "{what} must be bytes, bytearray or another bytes-like object, not {name}"
-        ))
-    })
 }

@@ -11,6 +11,10 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes};
 
+/// A payload above this size, in bytes, is received in the Python object that it becomes: below it a
+/// copy is cheaper.
+pub(crate) const LARGE: usize = 16 * 1024;
+
 /// The memory of a payload.
 pub(crate) enum Memory {
     Native(Vec<u8>),

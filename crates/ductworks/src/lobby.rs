@@ -132,7 +132,11 @@ impl<H: Handshake> Lobby<H> {
 
     /// Lets in who is at the door, and hears whoever has something to say.
     fn serve(&self, room: &mut Room<H>, listener: &Listener) -> Result<Option<OwnedFd>> {
-        while let Some(socket) = listener.next_socket()? {
+        // Not for as long as somebody goes on connecting: the guests are to be heard as well.
+        for _ in 0..GUESTS_MAX {
+            let Some(socket) = listener.next_socket()? else {
+                break;
+            };
             if room.guests.len() == GUESTS_MAX {
                 room.remove(0);
             }

@@ -8,6 +8,7 @@ received against a type. docs/codecs.md says which is for what.
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from typing import TYPE_CHECKING, Any, Callable, Generic, Protocol, TypeVar, cast, overload
 
 from ductworks.codecs._annotations import acceptance, name_of
@@ -168,7 +169,8 @@ class Typed(Generic[SendT, RecvT]):
         """
         if not self._accepts(value):
             raise TypeError(
-                f"expected {name_of(self.send)} to send, got {type(value).__name__}: {value!r:.80}"
+                f"expected {name_of(self.send)} to send, got {type(value).__name__}: "
+                f"{reprlib.repr(value)}"
             )
         return cast(bytes, self._encode(value))
 

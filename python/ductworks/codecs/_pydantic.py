@@ -24,6 +24,8 @@ _TOLD = 3
 # refuse. What does not fit is an error; by default it is a warning.
 _OPTIONS: dict[str, Any] = {"by_alias": True, "round_trip": True, "warnings": "error"}
 
+_REFUSALS = (TypeError, UnicodeDecodeError, pydantic_core.PydanticSerializationError)
+
 
 def encoder(annotation: Any, format: str) -> Callable[[Any], bytes]:
     """What makes messages of values of a type."""
@@ -35,7 +37,7 @@ def encoder(annotation: Any, format: str) -> Callable[[Any], bytes]:
             if write is not None:
                 return write(adapter.dump_python(value, mode="json", **_OPTIONS))  # type: ignore[no-any-return]
             message = adapter.dump_json(value, **_OPTIONS)
-        except (TypeError, pydantic_core.PydanticSerializationError) as error:
+        except _REFUSALS as error:
             raise _faults.unsendable(annotation, value, error) from error
         if b"null" in message:
             _faults.refuse_lost_numbers(adapter.dump_python(value, **_OPTIONS), message)
