@@ -48,6 +48,8 @@ BENCHMARKS = Path(__file__).parent
 RESULTS = BENCHMARKS / "results"
 ROUNDS = 11
 ROUND_SECONDS = 0.25
+# Small messages through Pipe: many cases, and each message is short.
+PIPE_ROUND_SECONDS = 0.15
 QUICK_ROUNDS = 3
 QUICK_ROUND_SECONDS = 0.05
 
@@ -146,6 +148,7 @@ def parse_arguments() -> argparse.Namespace:
         options.json = options.json or RESULTS / "bench.json"
         options.svg = options.svg or RESULTS / "bench.svg"
     options.round_seconds = QUICK_ROUND_SECONDS if options.quick else ROUND_SECONDS
+    options.pipe_round_seconds = min(options.round_seconds, PIPE_ROUND_SECONDS)
     return options
 
 
@@ -188,7 +191,7 @@ def measure_python(
     peers: Sequence[Peer], placement: str, options: argparse.Namespace
 ) -> list[Measurement]:
     return [
-        measure_and_say(peers, case, workload, placement, options)
+        measure_and_say(peers, case, workload, placement, options.rounds, options.round_seconds)
         for workload in WORKLOADS
         for case in CASES
     ]
@@ -197,22 +200,30 @@ def measure_python(
 def measure_pipes(
     peers: Sequence[Peer], placement: str, options: argparse.Namespace
 ) -> list[Measurement]:
-    work = [(workload, case) for workload in WORKLOADS for case in PIPE_CASES]
+    seconds = options.pipe_round_seconds
+    work = [(workload, case, seconds) for workload in WORKLOADS for case in PIPE_CASES]
     if importlib.util.find_spec("numpy") is not None:
-        work.append((ARRAY_WORKLOAD, ARRAY_CASE))
+        work.append((ARRAY_WORKLOAD, ARRAY_CASE, options.round_seconds))
     else:
         say("The array is left out: numpy is not installed.")
     return [
-        measure_and_say(pipe_peers(peers, start), case, workload, placement, options)
-        for workload, case in work
+        measure_and_say(
+            pipe_peers(peers, start), case, workload, placement, options.rounds, seconds
+        )
+        for workload, case, seconds in work
         for start in STARTS
     ]
 
 
 def measure_and_say(
-    peers: Sequence[Peer], case: str, workload: str, placement: str, options: argparse.Namespace
+    peers: Sequence[Peer],
+    case: str,
+    workload: str,
+    placement: str,
+    rounds: int,
+    round_seconds: float,
 ) -> Measurement:
-    measurement = measure(peers, case, workload, placement, options.rounds, options.round_seconds)
+    measurement = measure(peers, case, workload, placement, rounds, round_seconds)
     rates = ", ".join(f"{peer} {measurement.rate(peer):,.0f}/s" for peer in measurement.peers)
     say(f"{workload} of {measurement.label}, {placement}: {rates}")
     return measurement

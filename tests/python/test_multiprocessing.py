@@ -11,6 +11,7 @@ import fcntl
 import gc
 import multiprocessing
 import multiprocessing.connection as stock
+import multiprocessing.managers
 import os
 import pickle
 import select
@@ -666,6 +667,19 @@ def test_a_pool_runs_on_the_pipe(api, monkeypatch):
     monkeypatch.setattr(stock, "Pipe", api.Pipe)
     with multiprocessing.get_context("fork").Pool(2) as pool:
         assert pool.map(abs, range(-50, 50), chunksize=3) == [abs(n) for n in range(-50, 50)]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_manager_runs_on_the_listener(api, method, monkeypatch):
+    kinds = {**multiprocessing.managers.listener_client, "pickle": (api.Listener, api.Client)}
+    monkeypatch.setattr(multiprocessing.managers, "listener_client", kinds)
+    context = multiprocessing.get_context(method)
+    with multiprocessing.managers.SyncManager(ctx=context) as manager:
+        numbers, queue = manager.list(range(3)), manager.Queue()
+        numbers.append(3)
+        queue.put("through")
+        assert list(numbers) == [0, 1, 2, 3]
+        assert queue.get() == "through"
 
 
 def test_processes_share_an_end_under_a_lock(api):
