@@ -103,12 +103,17 @@ impl<H: Handshake> Lobby<H> {
     /// none.
     pub fn accept(&self, listener: &Listener, wait: &mut Wait<'_>) -> Result<OwnedFd> {
         let until = wait.deadline;
+        let mut over = None;
         loop {
             let (ready, next) = {
                 let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
                 let room = Room::of_this_process(&mut room, listener)?;
                 if let Some(socket) = self.serve(room, listener)? {
                     return Ok(socket);
+                }
+                // Not before a last look: the guests' time may be up as well.
+                if let Some(error) = over {
+                    return Err(error);
                 }
                 let next = room.guests.iter().filter_map(|guest| guest.until).min();
                 // The lobby's own may be replaced while this thread sleeps.
@@ -124,8 +129,10 @@ impl<H: Handshake> Lobby<H> {
             wait.deadline = until;
             match slept {
                 Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::TimedOut && until.allows_waiting() => {}
-                Err(error) => return Err(listener.late(error)),
+                Err(error) if error.kind() == ErrorKind::TimedOut => {
+                    over = (!until.allows_waiting()).then(|| listener.late(error));
+                }
+                Err(error) => return Err(error),
             }
         }
     }
