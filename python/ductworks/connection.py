@@ -57,11 +57,8 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:
     :param duplex: Whether both ends may send and receive. Else the first only receives, and the
         second only sends.
     """
-    a, b = _native.socket_pair()
-    return (
-        Connection(a, True, duplex, buffers=True),
-        Connection(b, duplex, True, buffers=True),
-    )
+    a, b = _native.pipe()
+    return Connection(a, True, duplex), Connection(b, duplex, True)
 
 
 class Listener:
@@ -228,14 +225,13 @@ def _form_of(address: str) -> Any:
     return host.strip("[]"), int(port)
 
 
-def _rebuild(descriptor: Any, readable: bool, writable: bool, buffers: bool) -> Connection:
-    return Connection(descriptor.detach(), readable, writable, buffers=buffers)
+def _rebuild(descriptor: Any, readable: bool, writable: bool) -> Connection:
+    return Connection(descriptor.detach(), readable, writable)
 
 
 def _reduce(connection: Connection) -> tuple[Any, ...]:
     descriptor = multiprocessing.reduction.DupFd(connection.fileno())
-    directions = (connection.readable, connection.writable)
-    return _rebuild, (descriptor, *directions, connection._buffers)
+    return _rebuild, (descriptor, connection.readable, connection.writable)
 
 
 multiprocessing.reduction.register(Connection, _reduce)

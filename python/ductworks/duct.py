@@ -7,12 +7,25 @@ import os
 import time
 from collections.abc import Iterable
 from multiprocessing.connection import wait as _wait_for_any
-from typing import Any, Callable, Generic, NoReturn, Optional, TypeVar, Union, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Generic,
+    NoReturn,
+    Optional,
+    TypeVar,
+    Union,
+    overload,
+)
 
 from ductworks import _native
 from ductworks._native import DEFAULT_MESSAGE_LIMIT
 from ductworks.base_duct import NotConnectedException
-from ductworks.codecs import Codec, resolve
+from ductworks.codecs import Codec, Typed, mirrored, resolve
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
 
 __all__ = ["Address", "Duct", "Listener", "connect", "listen", "pair", "wait"]
 
@@ -128,6 +141,10 @@ def pair(
 ) -> tuple[Duct[Any, Any], Duct[Any, Any]]: ...
 @overload
 def pair(
+    codec: Typed[SendT, RecvT], *, type: None = None, max_message_size: int = ...
+) -> tuple[Duct[SendT, RecvT], Duct[RecvT, SendT]]: ...
+@overload
+def pair(
     codec: Codec[SendT, RecvT], *, type: None = None, max_message_size: int = ...
 ) -> tuple[Duct[SendT, RecvT], Duct[SendT, RecvT]]: ...
 @overload
@@ -138,6 +155,14 @@ def pair(
 def pair(
     codec: str = "json", *, type: type[T], max_message_size: int = ...
 ) -> tuple[Duct[T, T], Duct[T, T]]: ...
+@overload
+def pair(
+    codec: str = "json", *, type: TypeForm[T], max_message_size: int = ...
+) -> tuple[Duct[T, T], Duct[T, T]]: ...
+@overload
+def pair(
+    codec: str = "json", *, type: Any, max_message_size: int = ...
+) -> tuple[Duct[Any, Any], Duct[Any, Any]]: ...
 def pair(
     codec: Any = "json", *, type: Any = None, max_message_size: int = DEFAULT_MESSAGE_LIMIT
 ) -> tuple[Duct[Any, Any], Duct[Any, Any]]:
@@ -158,7 +183,7 @@ def pair(
     a, b = _native.socket_pair()
     return (
         Duct(a, codec, max_message_size=max_message_size),
-        Duct(b, codec, max_message_size=max_message_size),
+        Duct(b, mirrored(codec), max_message_size=max_message_size),
     )
 
 
@@ -202,6 +227,26 @@ def listen(
     insecure: bool = ...,
     max_message_size: int = ...,
 ) -> Listener[T, T]: ...
+@overload
+def listen(
+    address: Optional[Address] = None,
+    *,
+    codec: str = "json",
+    type: TypeForm[T],
+    backlog: int = ...,
+    insecure: bool = ...,
+    max_message_size: int = ...,
+) -> Listener[T, T]: ...
+@overload
+def listen(
+    address: Optional[Address] = None,
+    *,
+    codec: str = "json",
+    type: Any,
+    backlog: int = ...,
+    insecure: bool = ...,
+    max_message_size: int = ...,
+) -> Listener[Any, Any]: ...
 def listen(
     address: Optional[Address] = None,
     *,
@@ -264,6 +309,24 @@ def connect(
     type: type[T],
     max_message_size: int = ...,
 ) -> Duct[T, T]: ...
+@overload
+def connect(
+    address: Address,
+    *,
+    timeout: Optional[float] = ...,
+    codec: str = "json",
+    type: TypeForm[T],
+    max_message_size: int = ...,
+) -> Duct[T, T]: ...
+@overload
+def connect(
+    address: Address,
+    *,
+    timeout: Optional[float] = ...,
+    codec: str = "json",
+    type: Any,
+    max_message_size: int = ...,
+) -> Duct[Any, Any]: ...
 def connect(
     address: Address,
     *,

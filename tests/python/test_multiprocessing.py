@@ -19,6 +19,8 @@ import selectors
 import signal
 import socket
 import struct
+import subprocess
+import sys
 import threading
 from multiprocessing import reduction
 
@@ -118,6 +120,29 @@ def test_a_long_head_is_understood(api):
     with raw_peer(api) as (connection, peer):
         peer.sendall(struct.pack("!iQ", -1, 5) + b"after")
         assert connection.recv_bytes() == b"after"
+
+
+def test_the_ends_of_a_pipe_know_each_other_in_an_executed_child(api):
+    program = f"""
+import sys
+from {api.__name__} import Connection
+with Connection(int(sys.argv[1])) as connection:
+    while True:
+        try:
+            connection.send(connection.recv())
+        except EOFError:
+            break
+"""
+    a, b = api.Pipe()
+    command = [sys.executable, "-c", program, str(b.fileno())]
+    with subprocess.Popen(command, pass_fds=[b.fileno()]) as child, a:
+        b.close()
+        numbers = array.array("d", [1.5] * 9000)
+        for value in ("short", ["x" * 123], b"y" * 124, "z" * 100_000, numbers):
+            a.send(value)
+            assert a.recv() == value
+        a.close()
+        assert child.wait(PATIENCE) == 0
 
 
 def test_a_stock_connection_may_be_at_the_other_end():

@@ -3,7 +3,7 @@
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional, TypedDict, Union
 
 import ductworks
 import ductworks.codecs
@@ -43,8 +43,37 @@ def typed() -> None:
         assert_type(job, Job)
 
 
+class Options(TypedDict):
+    depth: int
+
+
+def typed_by_annotations() -> None:
+    a, b = ductworks.pair("msgpack", type=list[Job])
+    assert_type(b.recv(), list[Job])
+    a.send([Result(1.0)])  # type: ignore[list-item]
+    c, d = ductworks.pair(type=Options)
+    c.send({"depth": 1})
+    assert_type(d.recv()["depth"], int)
+    e, f = ductworks.pair(type=Union[Job, Result])
+    e.send(Job("one"))
+    e.send("one")  # type: ignore[arg-type]
+    assert_type(f.recv(), Union[Job, Result])
+    duct = ductworks.connect("unix:/run/duct", type=Optional[Job])
+    assert_type(duct, ductworks.Duct[Optional[Job], Optional[Job]])
+    listener = ductworks.listen(codec="cbor", type=Union[Job, Result])
+    assert_type(listener.accept(), ductworks.Duct[Union[Job, Result], Union[Job, Result]])
+
+
 def two_types() -> None:
     codec = ductworks.codecs.Typed(send=Job, recv=Result)
+    assert_type(codec, ductworks.codecs.Typed[Job, Result])
+    a, b = ductworks.pair(codec)
+    assert_type(a, ductworks.Duct[Job, Result])
+    assert_type(b, ductworks.Duct[Result, Job])
+    unions = ductworks.codecs.Typed(send=Job, recv=Union[Job, Result], format="cbor")
+    assert_type(unions, ductworks.codecs.Typed[Job, Union[Job, Result]])
+    server = ductworks.listen(codec=unions)
+    assert_type(server, ductworks.Listener[Job, Union[Job, Result]])
     client = ductworks.connect("unix:/run/duct", codec=codec)
     assert_type(client, ductworks.Duct[Job, Result])
     client.send(Result(1.0))  # type: ignore[arg-type]

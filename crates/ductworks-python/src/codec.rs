@@ -79,7 +79,7 @@ impl Codec {
 
     /// The memory for a message, if it should not be Rust's.
     pub(crate) fn memory(&self, message: Announced) -> Option<Memory> {
-        if message.len <= LARGE || message.arrived > 0 {
+        if message.len <= LARGE || !message.is_new() {
             return None;
         }
         match self {
@@ -190,8 +190,8 @@ impl Deserializer {
 
     /// The memory for a message, if it should not be Rust's.
     pub(crate) fn memory(&self, message: Announced) -> Option<Memory> {
-        let fresh = message.arrived == 0;
-        (fresh && !self.json && message.len > LARGE).then(|| Python::attach(Memory::array))
+        (message.is_new() && !self.json && message.len > LARGE)
+            .then(|| Python::attach(Memory::array))
     }
 
     /// Decodes a payload, and returns its memory if that can be used again.

@@ -4,7 +4,7 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ductworks::engine::{Announced, Deadline, Wait};
-use ductworks::wire::{Body, Multiprocessing};
+use ductworks::wire::{Body, Multiprocessing, Pipe};
 use ductworks::{Error, ErrorKind};
 use pyo3::exceptions::{PyEOFError, PyOSError, PyValueError};
 use pyo3::intern;
@@ -18,47 +18,59 @@ use crate::error::raised;
 use crate::hook::{blocking, deadline};
 use crate::memory::{LARGE, Memory};
 use crate::pickle;
-use crate::socket::take_over;
+use crate::socket::{is_of_a_pipe, take_over};
 use crate::stats::Stats;
 
 /// The base of `ductworks.connection.Connection`.
 #[pyclass(frozen, subclass, module = "ductworks._native")]
 pub(crate) struct Connection {
-    end: End<Multiprocessing>,
+    end: Either,
     readable: AtomicBool,
     writable: bool,
-    /// The other end takes pickles with buffers beside them.
-    buffers: bool,
+}
+
+/// An end of a `Pipe`, or of whatever speaks multiprocessing's wire.
+enum Either {
+    Pipe(End<Pipe>),
+    Stock(End<Multiprocessing>),
+}
+
+macro_rules! with {
+    ($either:expr, $end:ident => $use:expr) => {
+        match &$either {
+            Either::Pipe($end) => $use,
+            Either::Stock($end) => $use,
+        }
+    };
 }
 
 #[pymethods]
 impl Connection {
     /// Takes over a descriptor: its number, or a socket of this module.
     #[new]
-    #[pyo3(signature = (handle, readable = true, writable = true, *, buffers = false))]
-    fn new(
-        handle: &Bound<'_, PyAny>,
-        readable: bool,
-        writable: bool,
-        buffers: bool,
-    ) -> PyResult<Self> {
+    #[pyo3(signature = (handle, readable = true, writable = true))]
+    fn new(handle: &Bound<'_, PyAny>, readable: bool, writable: bool) -> PyResult<Self> {
         if !readable && !writable {
             return Err(PyValueError::new_err(
                 "at least one of `readable` and `writable` must be True",
             ));
         }
+        let descriptor = take_over(handle)?;
+        let end = match is_of_a_pipe(&descriptor) {
+            true => Either::Pipe(End::new(descriptor, usize::MAX)),
+            false => Either::Stock(End::new(descriptor, usize::MAX)),
+        };
         Ok(Self {
-            end: End::new(take_over(handle)?, usize::MAX),
+            end,
             readable: AtomicBool::new(readable),
             writable,
-            buffers,
         })
     }
 
     /// Whether this end has been closed.
     #[getter]
     fn closed(&self) -> bool {
-        self.end.is_closed()
+        with!(self.end, end => end.is_closed())
     }
 
     /// Whether this end may receive.
@@ -73,25 +85,20 @@ impl Connection {
         self.writable
     }
 
-    #[getter]
-    fn _buffers(&self) -> bool {
-        self.buffers
-    }
-
     /// The descriptor, for event loops: it is readable whenever a message waits.
     fn fileno(&self) -> PyResult<RawFd> {
-        self.end.fileno().ok_or_else(handle_is_closed)
+        with!(self.end, end => end.fileno()).ok_or_else(handle_is_closed)
     }
 
     /// Close this end. Whoever waits in it fails with OSError. Closing again does nothing.
     fn close(&self, py: Python<'_>) {
-        py.detach(|| self.end.close());
+        py.detach(|| with!(self.end, end => end.close()));
     }
 
     /// Send an object: its pickle.
     fn send(&self, obj: &Bound<'_, PyAny>) -> PyResult<()> {
         self.may_write()?;
-        let parts = pickle::encode(obj, self.buffers)?;
+        let parts = pickle::encode(obj, matches!(self.end, Either::Pipe(_)))?;
         self.send_parts(obj.py(), &parts)
     }
 
@@ -99,12 +106,12 @@ impl Connection {
     fn recv<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.may_read()?;
         let memory = |message: Announced| {
-            let at_once = message.len > LARGE && message.arrived == 0;
+            let at_once = message.len > LARGE && message.is_new();
             Ok(at_once.then(|| Python::attach(Memory::array)))
         };
         let message = self.receive(py, memory)?;
         let (value, memory) = pickle::decode(py, message);
-        self.end.recycle(memory);
+        with!(self.end, end => end.recycle(memory));
         value
     }
 
@@ -144,11 +151,11 @@ impl Connection {
             if message.len > most {
                 return Err(Error::refusal(ErrorKind::BufferTooSmall));
             }
-            let at_once = message.len > LARGE && message.arrived == 0;
+            let at_once = message.len > LARGE && message.is_new();
             Ok(at_once.then(|| Memory::bytes(message.len)))
         };
         let (bytes, memory) = self.receive(py, memory)?.into_bytes(py);
-        self.end.recycle(memory);
+        with!(self.end, end => end.recycle(memory));
         Ok(bytes)
     }
 
@@ -172,7 +179,7 @@ impl Connection {
         let start = offset - offset % place.itemsize.max(1);
         let memory = |message: Announced| match message.len <= room {
             true => place.lend(start).map(Some),
-            false => Ok((message.arrived == 0).then(|| Memory::bytes(message.len))),
+            false => Ok(message.is_new().then(|| Memory::bytes(message.len))),
         };
         match self.receive(py, memory)? {
             message @ Memory::Place(_) => Ok(message.len()),
@@ -187,9 +194,10 @@ impl Connection {
         self.may_read()?;
         let until = deadline(timeout.map(|seconds| seconds.max(0.0)))?;
         let now = &mut Wait::until(Deadline::Now);
-        let outcome = match self.end.wait_readable(now) {
+        let wait_readable = |wait: &mut Wait<'_>| with!(self.end, end => end.wait_readable(wait));
+        let outcome = match wait_readable(now) {
             Err(error) if error.kind() == ErrorKind::WouldBlock && until != Deadline::Now => {
-                blocking(py, until, |wait| self.end.wait_readable(wait))
+                blocking(py, until, wait_readable)
             }
             outcome => outcome,
         };
@@ -205,7 +213,7 @@ impl Connection {
 
     /// What has gone through this end, counted in this process.
     fn stats(&self) -> Stats {
-        self.end.channel.stats().into()
+        with!(self.end, end => end.channel.stats()).into()
     }
 
     fn __enter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
@@ -236,7 +244,7 @@ impl Connection {
     }
 
     fn send_parts(&self, py: Python<'_>, parts: &[Part<'_>]) -> PyResult<()> {
-        let outcome = self.end.send(py, parts, Deadline::Never);
+        let outcome = with!(self.end, end => end.send(py, parts, Deadline::Never));
         outcome.map_err(|error| self.failed(py, error))
     }
 
@@ -245,13 +253,13 @@ impl Connection {
         py: Python<'_>,
         memory: impl Fn(Announced) -> ductworks::Result<Option<Memory>> + Send + Sync,
     ) -> PyResult<Memory> {
-        let outcome = self.end.receive(py, memory, Deadline::Never);
+        let outcome = with!(self.end, end => end.receive(py, memory, Deadline::Never));
         outcome.map_err(|error| self.failed(py, error))
     }
 
     /// The exception that multiprocessing raises for the same.
     fn failed(&self, py: Python<'_>, error: Error) -> PyErr {
-        if self.end.channel.violation().is_some() {
+        if with!(self.end, end => end.channel.violation().is_some()) {
             self.close(py);
         }
         match (error.kind(), error.raw_os_error()) {

@@ -39,7 +39,7 @@ mod _native {
     #[pymodule_export]
     use crate::raw::{RawDuct, verify_peer};
     #[pymodule_export]
-    use crate::socket::{Socket, socket_pair};
+    use crate::socket::{Socket, pipe, socket_pair};
     #[pymodule_export]
     use crate::stats::Stats;
 

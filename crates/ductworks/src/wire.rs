@@ -11,6 +11,7 @@ mod connection;
 mod handshake;
 mod incoming;
 mod outgoing;
+mod pipe;
 mod v1;
 
 use std::fmt;
@@ -22,10 +23,11 @@ pub use connection::Multiprocessing;
 pub use handshake::{Answer, Handshake};
 pub use incoming::{Incoming, Step};
 pub use outgoing::Outgoing;
+pub use pipe::Pipe;
 pub use v1::V1;
 
-/// The longest head of any framing, in bytes.
-pub const HEAD_MAX: usize = 16;
+/// The most that is read of a frame before its length is known, in bytes.
+pub const HEAD_MAX: usize = 128;
 
 /// What stands before the payload of each message.
 ///
@@ -34,18 +36,22 @@ pub const HEAD_MAX: usize = 16;
 ///
 /// let head = V1::head(5).expect("5 bytes fit");
 /// assert_eq!(head.as_ref(), b"\x54\x00\x00\x00\x05");
-/// assert_eq!(V1::parse(head.as_ref()), Ok(Parsed::Payload(5)));
+/// assert_eq!(V1::parse(head.as_ref()), Ok(Parsed::Payload { len: 5, head: 5 }));
 /// assert_eq!(V1::parse(&head.as_ref()[..2]), Ok(Parsed::Need(5)));
 /// ```
 pub trait Framing {
     /// The longest payload that the format can express, in bytes.
     const PAYLOAD_MAX: u64;
 
+    /// The least length of a frame in bytes, head included, and [`HEAD_MAX`] at most: a shorter one is
+    /// padded with zeros. A receiver asks for so many at once, so that a short message takes one read.
+    const FRAME_MIN: usize = 0;
+
     /// The head of a payload of `len` bytes, or nothing if the format cannot express that length.
     fn head(len: usize) -> Option<Head>;
 
-    /// Reads the beginning of a frame. `bytes` may be any prefix of a head, even an empty one, and
-    /// never holds more than the head that an earlier answer asked for.
+    /// Reads the beginning of a frame. `bytes` may be any prefix of a frame, even an empty one, and
+    /// never holds more than an earlier answer asked for.
     ///
     /// # Errors
     ///
@@ -56,22 +62,29 @@ pub trait Framing {
 /// What [`Framing::parse`] made of the bytes so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed {
-    /// The head has at least this many bytes in all, which are not there yet.
+    /// At least this many bytes have to be there, and are not yet.
     Need(usize),
-    /// The head is complete; the payload has this many bytes.
-    Payload(u64),
+    /// The length is known.
+    Payload {
+        /// The bytes of the payload.
+        len: u64,
+        /// The bytes before it. What has been read beyond them is its beginning, and padding.
+        head: usize,
+    },
 }
 
 /// An encoded head.
 #[derive(Clone, Copy)]
 pub struct Head {
-    bytes: [u8; HEAD_MAX],
+    bytes: [u8; Self::LEN_MAX],
     len: usize,
 }
 
 impl Head {
+    const LEN_MAX: usize = 16;
+
     fn new(head: &[u8]) -> Self {
-        let mut bytes = [0; HEAD_MAX];
+        let mut bytes = [0; Self::LEN_MAX];
         bytes[..head.len()].copy_from_slice(head);
         Self {
             bytes,

@@ -18,8 +18,17 @@ use crate::wire::{Body, Framing, HEAD_MAX, Incoming, Parsed, Step};
 pub struct Announced {
     /// Its length in bytes.
     pub len: usize,
-    /// How many of them earlier calls have received, which ended before it was complete.
+    /// How many of them are here: earlier calls have received them, which ended before the message was
+    /// complete, or they came together with its head.
     pub arrived: usize,
+}
+
+impl Announced {
+    /// Whether next to nothing is here yet.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.arrived < HEAD_MAX
+    }
 }
 
 /// A frame whose memory may be lent for this call only, however that ends.
@@ -315,9 +324,9 @@ impl<F: Framing, B: Body> Channel<F, B> {
             Err(error) => return Ok(self.is_lost_by(&error)),
         };
         match F::parse(&head[..peeked]) {
-            Ok(Parsed::Payload(len)) => {
+            Ok(Parsed::Payload { len, head }) => {
                 let available = stream.available().unwrap_or_default() as u64;
-                Ok(available >= len.saturating_add(peeked as u64))
+                Ok(available >= len.saturating_add(head as u64))
             }
             _ => Ok(false),
         }

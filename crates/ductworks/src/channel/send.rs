@@ -18,8 +18,10 @@ pub(super) enum Help {
     GivenByAnother,
 }
 
-/// A message up to this size, in bytes, is copied behind its head and written as one piece.
+/// A message up to this size, in bytes, is copied behind its head and written as one piece. A longer one
+/// fills every frame.
 const SHORT: usize = 512;
+const _: () = assert!(HEAD_MAX <= SHORT);
 
 /// A message above this size, in bytes, flows better when the stream has room for all of it.
 const LARGE: usize = 32 * 1024;
@@ -45,15 +47,20 @@ impl<F: Framing, B: Body> Channel<F, B> {
             let (start, end) = (head.as_ref().len(), head.as_ref().len() + part.len());
             frame[..start].copy_from_slice(head.as_ref());
             frame[start..end].copy_from_slice(part);
-            return self.send_frame(stream, &mut [IoSlice::new(&frame[..end])], len, wait);
+            let frame = &frame[..end.max(F::FRAME_MIN)];
+            return self.send_frame(stream, &mut [IoSlice::new(frame)], len, wait);
         }
         if let [part] = *parts {
             let mut slices = [IoSlice::new(head.as_ref()), IoSlice::new(part)];
             return self.send_frame(stream, &mut slices, len, wait);
         }
-        let mut slices = Vec::with_capacity(parts.len() + 1);
+        let padding = F::FRAME_MIN.saturating_sub(head.as_ref().len() + len);
+        let mut slices = Vec::with_capacity(parts.len() + 2);
         slices.push(IoSlice::new(head.as_ref()));
         slices.extend(parts.iter().map(|part| IoSlice::new(part)));
+        if padding > 0 {
+            slices.push(IoSlice::new(&[0; HEAD_MAX][..padding]));
+        }
         self.send_frame(stream, &mut slices, len, wait)
     }
 

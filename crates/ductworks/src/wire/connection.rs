@@ -22,7 +22,7 @@ use super::{Framing, Head, Parsed, Violation};
 /// let head = Multiprocessing::head(5).expect("5 bytes fit");
 /// assert_eq!(head.as_ref(), b"\x00\x00\x00\x05");
 /// let long = b"\xff\xff\xff\xff\x00\x00\x00\x00\x80\x00\x00\x00";
-/// assert_eq!(Multiprocessing::parse(long), Ok(Parsed::Payload(1 << 31)));
+/// assert_eq!(Multiprocessing::parse(long), Ok(Parsed::Payload { len: 1 << 31, head: 12 }));
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Multiprocessing;
@@ -57,11 +57,17 @@ impl Framing for Multiprocessing {
         };
         match i32::from_be_bytes(*short) {
             Self::LONG => match rest.first_chunk::<8>() {
-                Some(long) => Ok(Parsed::Payload(u64::from_be_bytes(*long))),
+                Some(long) => Ok(Parsed::Payload {
+                    len: u64::from_be_bytes(*long),
+                    head: Self::LONG_HEAD_LEN,
+                }),
                 None => Ok(Parsed::Need(Self::LONG_HEAD_LEN)),
             },
             found => match u64::try_from(found) {
-                Ok(len) => Ok(Parsed::Payload(len)),
+                Ok(len) => Ok(Parsed::Payload {
+                    len,
+                    head: Self::SHORT_HEAD_LEN,
+                }),
                 Err(_) => Err(Violation::Negative { found }),
             },
         }
@@ -78,7 +84,8 @@ mod tests {
             let head = Multiprocessing::head(len).unwrap();
             assert_eq!(head.as_ref().len(), head_len, "{len}");
             let parsed = Multiprocessing::parse(head.as_ref());
-            assert_eq!(parsed, Ok(Parsed::Payload(len as u64)));
+            let (len, head) = (len as u64, head_len);
+            assert_eq!(parsed, Ok(Parsed::Payload { len, head }));
         }
     }
 

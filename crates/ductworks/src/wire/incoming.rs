@@ -42,7 +42,7 @@ pub enum Step {
 pub struct Incoming<F, B = Vec<u8>> {
     head: [u8; HEAD_MAX],
     head_len: usize,
-    /// The payload's length, once the head is complete.
+    /// The payload's length, once it is known.
     len: Option<usize>,
     payload: B,
     /// How many bytes are known to lie ready in the stream.
@@ -94,17 +94,7 @@ impl<F: Framing, B: Body> Incoming<F, B> {
     ///
     /// [`io::ErrorKind::OutOfMemory`] if it has no room for that, with everything as it was.
     pub fn place_in(&mut self, mut memory: B) -> io::Result<()> {
-        let arrived = self.payload.as_slice();
-        if !arrived.is_empty() {
-            memory.reserve(arrived.len())?;
-            let place = memory
-                .spare()
-                .get_mut(..arrived.len())
-                .ok_or(io::ErrorKind::OutOfMemory)?;
-            let count = place.write_copy_of_slice(arrived).len();
-            // SAFETY: these have just been written, at the beginning of the spare memory.
-            unsafe { memory.filled(count) };
-        }
+        append(&mut memory, self.payload.as_slice())?;
         self.payload = memory;
         Ok(())
     }
@@ -122,7 +112,7 @@ impl<F: Framing, B: Body> Incoming<F, B> {
             Some(len) => len - self.payload.len(),
             None => match F::parse(&self.head[..self.head_len]) {
                 Ok(Parsed::Need(need)) => need.min(HEAD_MAX) - self.head_len,
-                Ok(Parsed::Payload(_)) | Err(_) => 0,
+                Ok(Parsed::Payload { .. }) | Err(_) => 0,
             },
         }
     }
@@ -142,8 +132,10 @@ impl<F: Framing, B: Body> Incoming<F, B> {
                     let end = self.head_len + got.len();
                     self.head[self.head_len..end].copy_from_slice(got);
                     self.head_len = end;
+                    let count = got.len();
                     match self.parse_head(limit) {
-                        Ok(()) => Step::Read(got.len()),
+                        Ok(Ok(())) => Step::Read(count),
+                        Ok(Err(error)) => Step::Failed(error),
                         Err(violation) => Step::Violated(violation),
                     }
                 }
@@ -212,7 +204,11 @@ impl<F: Framing, B: Body> Incoming<F, B> {
         }
         let mut head = self.head;
         head[self.head_len] = byte;
-        Ok(F::parse(&head[..=self.head_len])? == Parsed::Payload(0))
+        let read = self.head_len + 1;
+        Ok(match F::parse(&head[..read])? {
+            Parsed::Payload { len, head } => len <= (read - head) as u64,
+            Parsed::Need(_) => false,
+        })
     }
 
     /// Takes the payload and makes ready for the next frame, if the frame is complete.
@@ -247,14 +243,22 @@ impl<F: Framing, B: Body> Incoming<F, B> {
         self.ready = ready;
     }
 
-    fn parse_head(&mut self, limit: usize) -> Result<(), Violation> {
-        if let Parsed::Payload(declared) = F::parse(&self.head[..self.head_len])? {
-            match usize::try_from(declared) {
-                Ok(len) if len <= limit => self.len = Some(len),
-                _ => return Err(Violation::TooLarge { declared, limit }),
+    fn parse_head(&mut self, limit: usize) -> Result<io::Result<()>, Violation> {
+        let Parsed::Payload {
+            len: declared,
+            head,
+        } = F::parse(&self.head[..self.head_len])?
+        else {
+            return Ok(Ok(()));
+        };
+        match usize::try_from(declared) {
+            Ok(len) if len <= limit => {
+                let end = self.head_len.min(head + len);
+                self.len = Some(len);
+                Ok(append(&mut self.payload, &self.head[head..end]))
             }
+            _ => Err(Violation::TooLarge { declared, limit }),
         }
-        Ok(())
     }
 
     fn make_room(&mut self) -> io::Result<()> {
@@ -267,6 +271,21 @@ impl<F: Framing, B: Body> Incoming<F, B> {
         let target = len.min(doubled.max(received.saturating_add(self.ready)));
         self.payload.reserve(target)
     }
+}
+
+fn append<B: Body>(memory: &mut B, bytes: &[u8]) -> io::Result<()> {
+    let total = memory.len() + bytes.len();
+    if total > memory.capacity() {
+        memory.reserve(total)?;
+    }
+    let place = memory
+        .spare()
+        .get_mut(..bytes.len())
+        .ok_or(io::ErrorKind::OutOfMemory)?;
+    let count = place.write_copy_of_slice(bytes).len();
+    // SAFETY: these have just been written, at the beginning of the spare memory.
+    unsafe { memory.filled(count) };
+    Ok(())
 }
 
 #[cfg(test)]

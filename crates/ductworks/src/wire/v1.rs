@@ -36,7 +36,10 @@ impl Framing for V1 {
                 expected: Self::MAGIC,
                 found,
             }),
-            [_, a, b, c, d, ..] => Ok(Parsed::Payload(u32::from_be_bytes([a, b, c, d]).into())),
+            [_, a, b, c, d, ..] => Ok(Parsed::Payload {
+                len: u32::from_be_bytes([a, b, c, d]).into(),
+                head: Self::HEAD_LEN,
+            }),
             _ => Ok(Parsed::Need(Self::HEAD_LEN)),
         }
     }
