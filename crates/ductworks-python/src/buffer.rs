@@ -105,15 +105,22 @@ impl Place {
         Python::attach(|py| {
             let end = isize::try_from(self.len).unwrap_or(isize::MAX);
             let start = isize::try_from(offset).unwrap_or(isize::MAX);
-            let place = self
-                .bytes
-                .bind(py)
-                .get_item(PySlice::new(py, start, end, 1))?;
+            let place = section(self.bytes.bind(py), start, end)?;
             PyBuffer::get(&place).map(Memory::place)
         })
         // A view was had before, so another one can be.
         .map_err(|_: PyErr| Error::refusal(ErrorKind::InvalidInput))
     }
+}
+
+/// A part of a sequence, `object[start:end]`. (`PySlice::new` of PyO3 0.30 leaks its numbers.)
+pub(crate) fn section<'py>(
+    object: &Bound<'py, PyAny>,
+    start: isize,
+    end: isize,
+) -> PyResult<Bound<'py, PyAny>> {
+    let slice = object.py().get_type::<PySlice>().call1((start, end))?;
+    object.get_item(slice)
 }
 
 /// The contents of a bytes-like object: a bytes object as it is, anything else as a copy, since its
@@ -145,8 +152,8 @@ pub(crate) fn beginning<'py>(
     if size(&view)? <= CHUNK {
         return copy(&view);
     }
-    let first = PySlice::new(object.py(), 0, CHUNK as isize, 1);
-    copy(&view.call_method1("cast", ("B",))?.get_item(first)?)
+    let bytes = view.call_method1("cast", ("B",))?;
+    copy(&section(&bytes, 0, CHUNK as isize)?)
 }
 
 fn view<'py>(object: &Bound<'py, PyAny>, what: &str) -> PyResult<Bound<'py, PyAny>> {

@@ -10,9 +10,9 @@ use pyo3::exceptions::{PyEOFError, PyOSError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyMemoryView, PySlice, PyType};
+use pyo3::types::{PyBytes, PyMemoryView, PyType};
 
-use crate::buffer::{Part, Place};
+use crate::buffer::{Part, Place, section};
 use crate::end::End;
 use crate::error::raised;
 use crate::hook::{blocking, deadline};
@@ -315,6 +315,5 @@ fn range<'py>(buf: &Bound<'py, PyAny>, offset: isize, size: Option<isize>) -> Py
             _ => return refuse("buffer length < offset + size"),
         },
     };
-    let view = view.get_item(PySlice::new(py, offset, end, 1))?;
-    Part::of_view(view.cast()?)
+    Part::of_view(section(&view, offset, end)?.cast()?)
 }

@@ -12,9 +12,9 @@ use pyo3::exceptions::PyBufferError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyByteArray, PyDict, PyMemoryView, PySlice, PyType};
+use pyo3::types::{PyByteArray, PyDict, PyMemoryView, PyType};
 
-use crate::buffer::Part;
+use crate::buffer::{Part, section};
 use crate::memory::Memory;
 
 /// The first byte of a pickle with buffers: no opcode of any protocol, so that no pickle begins so.
@@ -184,7 +184,7 @@ fn load_with_buffers<'py>(message: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Py
     let view = PyMemoryView::from(message)?;
     let mut parts = ranges
         .into_iter()
-        .map(|(start, end)| view.get_item(PySlice::new(py, start, end, 1)));
+        .map(|(start, end)| section(&view, start, end));
     let Some(pickle) = parts.next() else {
         return loads(py)?.call1((message,));
     };
