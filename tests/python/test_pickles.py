@@ -1,6 +1,7 @@
 """Pickles that travel through connections: written and read natively where they are plain, by the
 pickle module otherwise, and with large buffers beside them."""
 
+import gc
 import io
 import multiprocessing.connection
 import multiprocessing.pool
@@ -8,6 +9,7 @@ import pickle
 import random
 import socket
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -272,3 +274,22 @@ def test_large_bytes_are_sent_without_a_copy_in_the_pickle(ends):
         received = pool.apply_async(b.recv)
         a.send({"payload": payload, "text": "t" * 200_000})
         assert received.get(20) == {"payload": payload, "text": "t" * 200_000}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [(1, "x"), b"y" * 20_000, [np.zeros(5000), np.ones(9000)], Text("x")],
+    ids=["plain", "bytes", "arrays", "object"],
+)
+def test_nothing_is_left_of_messages_that_are_gone(ends, value):
+    a, b = ends
+
+    def blocks_of(messages):
+        for _ in range(messages):
+            a.send(value)
+            b.recv()
+        gc.collect()
+        return sys.getallocatedblocks()
+
+    before = blocks_of(100)
+    assert blocks_of(1000) - before < 500
