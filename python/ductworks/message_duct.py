@@ -59,6 +59,12 @@ class RemoteDuctTruncated(RemoteDuctClosed):
 class RemoteDuctReset(RemoteDuctClosed, ConnectionResetError):
     """The other end died, or closed without reading everything that it had been sent."""
 
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        # EOFError, which comes first, knows nothing of an OSError's numbers.
+        if len(args) >= 2:
+            self.errno, self.strerror = args[:2]
+
 
 def serializer_with_encoder_constructor(
     serialization_func: Callable[[Any], str],

@@ -27,6 +27,8 @@ pub(crate) struct Connection {
     end: Either,
     readable: AtomicBool,
     writable: bool,
+    /// A reset of the connection has been told.
+    reset: AtomicBool,
 }
 
 /// An end of a `Pipe`, or of whatever speaks multiprocessing's wire.
@@ -64,6 +66,7 @@ impl Connection {
             end,
             readable: AtomicBool::new(readable),
             writable,
+            reset: AtomicBool::new(false),
         })
     }
 
@@ -275,6 +278,11 @@ impl Connection {
                 PyOSError::new_err("bad message length")
             }
             (ErrorKind::Protocol | ErrorKind::Forked, _) => PyOSError::new_err(error.to_string()),
+            // The system tells of a reset once, and from then on of the end.
+            (ErrorKind::Reset, _) if self.reset.swap(true, Ordering::Relaxed) => {
+                PyEOFError::new_err(())
+            }
+            (_, Some(number)) => system_error(py, number),
             _ => raised(py, error),
         }
     }
@@ -282,6 +290,18 @@ impl Connection {
 
 fn handle_is_closed() -> PyErr {
     PyOSError::new_err("handle is closed")
+}
+
+/// An error of the system's, with its own text and nothing else, as multiprocessing has it.
+fn system_error(py: Python<'_>, number: i32) -> PyErr {
+    let text = py
+        .import("os")
+        .and_then(|os| os.call_method1("strerror", (number,)))
+        .map(Bound::unbind);
+    match text {
+        Ok(text) => PyOSError::new_err((number, text)),
+        Err(error) => error,
+    }
 }
 
 fn too_short(message: Bound<'_, PyBytes>) -> PyErr {
