@@ -58,7 +58,7 @@ bench: package $(BIN)/.bench-tools $(ORIGINAL_PYTHON)
 
 docs: package $(BIN)/.doc-tools
 	cargo doc -p ductworks --no-deps --all-features
-	$(BIN)/pdoc -o target/doc/python ductworks ductworks.message_duct ductworks.base_duct
+	$(BIN)/pdoc -o target/doc/python ductworks ductworks.connection ductworks.codecs ductworks.message_duct ductworks.base_duct
 	@echo "Rust: target/doc/ductworks/index.html  Python: target/doc/python/index.html"
 
 # Builds the Python package from this folder into the virtual environment.
