@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing.process
 import multiprocessing.reduction
+import multiprocessing.util
 import os
 import time
+import weakref
 from collections.abc import Iterable
 from multiprocessing.connection import wait as _wait_for_any
 from typing import (
@@ -47,7 +51,22 @@ class Duct(_native.Duct[SendT, RecvT]):
     from several threads at the same time. A timeout is in seconds, None waits for ever, and
     TimeoutError means that nothing is lost: what was received in part is completed by the next
     call, and of what was to be sent not a byte went out.
+
+    A duct that is closed, or whose process ends in an orderly way, says farewell: the other end
+    receives what was sent and then the end (:class:`~ductworks.PeerClosed`). Where the process is
+    killed or crashes, that is told apart (:class:`~ductworks.PeerDied`).
     """
+
+    def __init__(
+        self,
+        socket: Any,
+        codec: Any,
+        *,
+        address: Optional[str] = None,
+        max_message_size: int = DEFAULT_MESSAGE_LIMIT,
+        protocol: Optional[int] = None,
+    ) -> None:
+        _open.add(self)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -58,17 +77,42 @@ class Duct(_native.Duct[SendT, RecvT]):
 
 
 def _rebuild(
-    kind: type[Any], descriptor: Any, codec: Any, address: Optional[str], limit: int
+    kind: type[Any], descriptor: Any, codec: Any, address: Optional[str], limit: int, protocol: int
 ) -> Any:
-    return kind(descriptor.detach(), codec, address=address, max_message_size=limit)
+    number = descriptor.detach()
+    return kind(number, codec, address=address, max_message_size=limit, protocol=protocol)
 
 
 def _reduce(duct: Duct[Any, Any]) -> tuple[Any, ...]:
     descriptor = multiprocessing.reduction.DupFd(duct.fileno())
-    return _rebuild, (type(duct), descriptor, duct.codec, duct.address, duct.max_message_size)
+    duct._share()
+    facts = (duct.codec, duct.address, duct.max_message_size, duct.protocol)
+    return _rebuild, (type(duct), descriptor, *facts)
 
 
 multiprocessing.reduction.register(Duct, _reduce)
+
+
+# The ducts that say farewell when the process ends.
+_open: weakref.WeakSet[Duct[Any, Any]] = weakref.WeakSet()
+
+
+def _leave() -> None:
+    for duct in list(_open):
+        duct._leave()
+
+
+def _leave_as_child(_: object = None) -> None:
+    # A child of multiprocessing ends without the ordinary exit, and begins without the finalizers
+    # of its parent.
+    multiprocessing.util.Finalize(None, _leave, exitpriority=-100)
+
+
+atexit.register(_leave)
+if multiprocessing.process.parent_process() is not None:
+    _leave_as_child()
+multiprocessing.util.register_after_fork(_leave_as_child, _leave_as_child)
+os.register_at_fork(after_in_parent=_native.forked)
 
 
 class Listener(Generic[SendT, RecvT]):

@@ -27,6 +27,7 @@ __all__ = [
     "MessageDuctParent",
     "MessageProtocolException",
     "RemoteDuctClosed",
+    "RemoteDuctDied",
     "RemoteDuctReset",
     "RemoteDuctTruncated",
     "create_pseudo_anonymous_duct_pair",
@@ -52,7 +53,11 @@ class RemoteDuctClosed(EOFError, DuctworksException):
     """The other end has closed the duct, and all its messages have been received."""
 
 
-class RemoteDuctTruncated(RemoteDuctClosed):
+class RemoteDuctDied(RemoteDuctClosed):
+    """The other end is gone without a farewell: it was killed, crashed, or was cut off."""
+
+
+class RemoteDuctTruncated(RemoteDuctDied):
     """The other end went away in the middle of a message."""
 
 

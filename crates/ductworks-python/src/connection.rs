@@ -3,7 +3,7 @@
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ductworks::engine::{Announced, Deadline, Wait};
+use ductworks::engine::{Announced, Deadline, Mark, Wait};
 use ductworks::wire::{Body, Multiprocessing, Pipe};
 use ductworks::{Error, ErrorKind};
 use pyo3::exceptions::{PyEOFError, PyOSError, PyValueError};
@@ -18,7 +18,7 @@ use crate::error::raised;
 use crate::hook::{blocking, deadline};
 use crate::memory::{LARGE, Memory};
 use crate::pickle;
-use crate::socket::{is_of_a_pipe, take_over};
+use crate::socket::take_over;
 use crate::stats::Stats;
 
 /// The base of `ductworks.connection.Connection`.
@@ -58,9 +58,9 @@ impl Connection {
             ));
         }
         let descriptor = take_over(handle)?;
-        let end = match is_of_a_pipe(&descriptor) {
-            true => Either::Pipe(End::new(descriptor, usize::MAX)),
-            false => Either::Stock(End::new(descriptor, usize::MAX)),
+        let end = match Mark::of(&descriptor) {
+            Some(Mark::Pipe) => Either::Pipe(End::new(descriptor, Pipe, usize::MAX)),
+            _ => Either::Stock(End::new(descriptor, Multiprocessing, usize::MAX)),
         };
         Ok(Self {
             end,

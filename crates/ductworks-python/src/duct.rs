@@ -1,12 +1,12 @@
 //! The modern duct: whole messages through a codec, with a timeout for every call.
 
-use std::os::fd::RawFd;
+use std::os::fd::{IntoRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ductworks::engine::{Announced, DEFAULT_MESSAGE_LIMIT, Deadline, Wait};
-use ductworks::wire::{Body, V1};
+use ductworks::engine::{Announced, DEFAULT_MESSAGE_LIMIT, Deadline, Mark, Wait};
+use ductworks::wire::{Body, Version};
 use ductworks::{Error, ErrorKind};
-use pyo3::exceptions::{PyBlockingIOError, PyTimeoutError};
+use pyo3::exceptions::{PyBlockingIOError, PyTimeoutError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -25,7 +25,7 @@ use crate::stats::Stats;
 /// The base of `ductworks.Duct`.
 #[pyclass(frozen, subclass, module = "ductworks._native")]
 pub(crate) struct Duct {
-    end: End<V1>,
+    end: End<Version>,
     codec: Codec,
     address: Option<String>,
     /// The other end's messages have come to their end.
@@ -36,17 +36,40 @@ pub(crate) struct Duct {
 impl Duct {
     /// Takes over a connected socket: its number, or a socket of this module.
     #[new]
-    #[pyo3(signature = (socket, codec, *, address = None, max_message_size = DEFAULT_MESSAGE_LIMIT as i128))]
+    #[pyo3(signature = (
+        socket,
+        codec,
+        *,
+        address = None,
+        max_message_size = DEFAULT_MESSAGE_LIMIT as i128,
+        protocol = None
+    ))]
     fn new(
         socket: &Bound<'_, PyAny>,
         codec: &Bound<'_, PyAny>,
         address: Option<String>,
         max_message_size: i128,
+        protocol: Option<u8>,
     ) -> PyResult<Self> {
-        let limit = message_limit(max_message_size)?;
+        let given = match protocol {
+            None => None,
+            Some(1) => Some(Version::V1),
+            Some(2) => Some(Version::V2),
+            Some(other) => {
+                let text = format!("protocol must be 1 or 2, got {other}");
+                return Err(PyValueError::new_err(text));
+            }
+        };
+        let codec = Codec::of(codec)?;
+        let limit = message_limit(max_message_size, given.unwrap_or(Version::V2))?;
+        let descriptor = take_over(socket)?;
+        let version = given.unwrap_or_else(|| match Mark::of(&descriptor) {
+            Some(Mark::V2) => Version::V2,
+            _ => Version::V1,
+        });
         Ok(Self {
-            codec: Codec::of(codec)?,
-            end: End::new(take_over(socket)?, limit),
+            codec,
+            end: End::new(descriptor, version, limit),
             address,
             ended: AtomicBool::new(false),
         })
@@ -86,6 +109,15 @@ impl Duct {
         name.clone().into_any()
     }
 
+    /// The version of the protocol that is spoken: 1 is the original's.
+    #[getter]
+    fn protocol(&self) -> u8 {
+        match self.end.channel.framing() {
+            Version::V1 => 1,
+            Version::V2 => 2,
+        }
+    }
+
     /// The largest message, in bytes, that may be sent or received.
     #[getter]
     fn max_message_size(&self) -> usize {
@@ -102,6 +134,52 @@ impl Duct {
     /// again does nothing.
     fn close(&self, py: Python<'_>) {
         py.detach(|| self.end.close());
+    }
+
+    /// Give the descriptor up and return its number, for a child that is to inherit it, say. The other
+    /// end does not notice, and this duct is closed. ValueError in the middle of a message.
+    fn detach(&self, py: Python<'_>) -> PyResult<RawFd> {
+        match py.detach(|| self.end.detach()) {
+            Ok(Some(descriptor)) => Ok(descriptor.into_raw_fd()),
+            Ok(None) => Err(self.failed(py, Error::refusal(ErrorKind::Closed))),
+            Err(error) => Err(raised(py, error)),
+        }
+    }
+
+    /// Notes that another process has been given a copy of this end.
+    fn _share(&self) {
+        self.end.channel.share();
+    }
+
+    /// Closes this end as its process ends, unless it is a forked copy that was never used.
+    fn _leave(&self, py: Python<'_>) {
+        if !self.end.channel.is_idle_copy() {
+            py.detach(|| self.end.close());
+        }
+    }
+
+    /// End the direction in which this end sends, once everything accepted has gone out. The other end
+    /// receives all of it and then the end; this end can still receive.
+    #[pyo3(signature = (timeout = None))]
+    fn finish(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
+        let until = deadline(timeout)?;
+        let line = self.end.line();
+        blocking(py, until, |wait| self.end.channel.finish(&line, wait))
+            .map_err(|error| self.failed(py, error))
+    }
+
+    /// Wait until the other end has received everything that was sent. NotDrained, whose `unreceived`
+    /// is how many messages it had not received at most, if the time is up or it is gone. ValueError
+    /// where it speaks version 1 of the protocol, which has no word for this.
+    ///
+    /// Messages of the other direction are not received here meanwhile: where some may stand in front
+    /// of the answer, another thread has to receive them.
+    #[pyo3(signature = (timeout = None))]
+    fn drain(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
+        let until = deadline(timeout)?;
+        let line = self.end.line();
+        blocking(py, until, |wait| self.end.channel.drain(&line, wait))
+            .map_err(|error| self.failed(py, error))
     }
 
     /// Send a value.

@@ -25,8 +25,8 @@ pub(crate) struct End<F: Framing + Sync> {
 }
 
 impl<F: Framing + Sync> End<F> {
-    pub(crate) fn new(descriptor: OwnedFd, limit: usize) -> Self {
-        let channel = Channel::default();
+    pub(crate) fn new(descriptor: OwnedFd, framing: F, limit: usize) -> Self {
+        let channel = Channel::new(framing);
         channel.set_message_limit(limit);
         Self {
             channel,
@@ -105,11 +105,24 @@ impl<F: Framing + Sync> End<F> {
     /// Closes the descriptor and wakes whoever waits in it. Closing again does nothing.
     pub(crate) fn close(&self) {
         self.channel.close(&self.line());
-        if !self.released.swap(true, Ordering::SeqCst) {
-            // SAFETY: the number has been this value's own until now, and the channel, which is
-            // closed, has let go of it.
-            drop(unsafe { OwnedFd::from_raw_fd(self.number) });
+        drop(self.release());
+    }
+
+    /// Gives the descriptor up, and the other end does not notice. Nothing if it is closed.
+    pub(crate) fn detach(&self) -> ductworks::Result<Option<OwnedFd>> {
+        if self.is_closed() {
+            return Ok(None);
         }
+        self.channel.abandon(&self.line())?;
+        Ok(self.release())
+    }
+
+    /// The descriptor of a closed channel, for the first who asks.
+    fn release(&self) -> Option<OwnedFd> {
+        let first = !self.released.swap(true, Ordering::SeqCst);
+        // SAFETY: the number has been this value's own until now, and the channel, which is closed,
+        // has let go of it.
+        first.then(|| unsafe { OwnedFd::from_raw_fd(self.number) })
     }
 }
 
@@ -198,9 +211,22 @@ impl Stream for Line<'_> {
         }
     }
 
+    fn finish(&self) -> io::Result<()> {
+        match self {
+            Self::Socket(socket) => socket.finish(),
+            Self::Pipe(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
     fn widen(&self) {
         if let Self::Socket(socket) = self {
             socket.widen();
+        }
+    }
+
+    fn stretch(&self) {
+        if let Self::Socket(socket) = self {
+            socket.stretch();
         }
     }
 }

@@ -3,7 +3,7 @@
 use ductworks::{Error, ErrorKind};
 use pyo3::exceptions::{
     PyBlockingIOError, PyConnectionResetError, PyOSError, PyPermissionError, PyRuntimeError,
-    PyTimeoutError,
+    PyTimeoutError, PyValueError,
 };
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -25,9 +25,11 @@ classes! {
     protocol_class: "ductworks.message_duct" "MessageProtocolException";
     closed_class: "ductworks.message_duct" "RemoteDuctClosed";
     truncated_class: "ductworks.message_duct" "RemoteDuctTruncated";
+    died_class: "ductworks.message_duct" "RemoteDuctDied";
     reset_class: "ductworks.message_duct" "RemoteDuctReset";
     timeout_class: "socket" "timeout";
     too_small_class: "ductworks.errors" "BufferTooSmall";
+    not_drained_class: "ductworks.errors" "NotDrained";
 }
 
 fn build(class: PyResult<&Bound<'_, PyType>>, text: String) -> PyErr {
@@ -47,12 +49,19 @@ fn build_numbered(class: PyResult<&Bound<'_, PyType>>, number: i32, text: String
 /// The exception for an error of the crate.
 pub(crate) fn raised(py: Python<'_>, error: Error) -> PyErr {
     let (kind, number, text) = (error.kind(), error.raw_os_error(), error.to_string());
+    if let Some(unreceived) = error.unreceived() {
+        return match not_drained_class(py) {
+            Ok(class) => PyErr::from_type(class.clone(), (text, unreceived)),
+            Err(error) => error,
+        };
+    }
     if let Some(Ok(exception)) = error.into_source().map(|source| source.downcast::<PyErr>()) {
         return *exception; // What came out of Python code goes back as it was.
     }
     match (kind, number) {
         (ErrorKind::Closed, _) => build(not_connected_class(py), text),
         (ErrorKind::Disconnected, None) => build(closed_class(py), text),
+        (ErrorKind::PeerDied, _) => build(died_class(py), text),
         (ErrorKind::Truncated, _) => build(truncated_class(py), text),
         (ErrorKind::Reset, _) => {
             build_numbered(reset_class(py), Errno::CONNRESET.raw_os_error(), text)
@@ -62,6 +71,7 @@ pub(crate) fn raised(py: Python<'_>, error: Error) -> PyErr {
             PyBlockingIOError::new_err((Errno::AGAIN.raw_os_error(), text))
         }
         (ErrorKind::TooLarge | ErrorKind::Protocol, _) => build(protocol_class(py), text),
+        (ErrorKind::InvalidInput, None) => PyValueError::new_err(text),
         (ErrorKind::BufferTooSmall, _) => build(too_small_class(py), text),
         (ErrorKind::Forked, _) => build(local_fault_class(py), text),
         // As for a reentrant call on a file of Python's own.

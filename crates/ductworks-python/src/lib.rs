@@ -43,6 +43,12 @@ mod _native {
     #[pymodule_export]
     use crate::stats::Stats;
 
+    /// Notes that this process has been forked.
+    #[pyfunction]
+    fn forked() {
+        ductworks::engine::forked();
+    }
+
     use super::*;
 
     #[pymodule_init]

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ductworks::engine::{Channel, DEFAULT_MESSAGE_LIMIT, Deadline, Wait};
-use ductworks::wire::{Framing, V1};
+use ductworks::wire::{Framing, Version};
 use ductworks::{Error, ErrorKind};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -34,7 +34,7 @@ struct Parts {
     deserialize: Option<Deserializer>,
     lock: Option<Py<PyAny>>,
     /// The state of the wire over an object that is no raw duct of ours.
-    foreign: Arc<Channel<V1, Memory>>,
+    foreign: Arc<Channel<Version, Memory>>,
 }
 
 /// Where messages go.
@@ -42,13 +42,13 @@ enum Route {
     /// A socket that this module works on by itself.
     Native(Arc<Link>),
     /// The methods of an object, and the state of the wire over it.
-    Object(Py<PyAny>, Arc<Channel<V1, Memory>>),
+    Object(Py<PyAny>, Arc<Channel<Version, Memory>>),
     /// The methods of a raw duct whose socket or class is not the ordinary one.
     Overridden(Py<PyAny>, Arc<Link>),
 }
 
 impl Route {
-    fn channel(&self) -> &Channel<V1, Memory> {
+    fn channel(&self) -> &Channel<Version, Memory> {
         match self {
             Self::Native(link) | Self::Overridden(_, link) => &link.channel,
             Self::Object(_, channel) => channel,
@@ -178,7 +178,8 @@ impl MessageDuct {
 
     #[setter]
     fn set_max_message_size(&self, bytes: i128) -> PyResult<()> {
-        self.limit.store(message_limit(bytes)?, Ordering::Relaxed);
+        self.limit
+            .store(message_limit(bytes, Version::V1)?, Ordering::Relaxed);
         Ok(())
     }
 
@@ -415,7 +416,7 @@ fn receive_native(
 
 /// Lets the rest of an accepted message go out before anything else. A failure is for the next send
 /// to report: it must not hide what can be received.
-fn push_rest(py: Python<'_>, object: &Py<PyAny>, channel: &Channel<V1, Memory>) {
+fn push_rest(py: Python<'_>, object: &Py<PyAny>, channel: &Channel<Version, Memory>) {
     if channel.has_unsent() {
         let _ = blocking(py, Deadline::Never, |wait| {
             channel.flush(&Foreign(object), wait)
@@ -433,7 +434,7 @@ fn readable(py: Python<'_>, link: &Link, until: Deadline) -> ductworks::Result<b
         Ok(()) => Ok(true),
         Err(error) => match error.kind() {
             ErrorKind::TimedOut | ErrorKind::WouldBlock => Ok(false),
-            ErrorKind::Reset => Ok(true),
+            ErrorKind::Reset | ErrorKind::PeerDied => Ok(true),
             _ => Err(error),
         },
     }
@@ -452,13 +453,13 @@ fn not_initialised() -> PyErr {
     PyRuntimeError::new_err("the duct has not been initialised: __init__ was not called, or failed")
 }
 
-/// The limit that a number of bytes is, if the wire can express it.
-pub(crate) fn message_limit(bytes: i128) -> PyResult<usize> {
+/// The limit that a number of bytes is, if the wire can express it and memory can hold it.
+pub(crate) fn message_limit(bytes: i128, version: Version) -> PyResult<usize> {
+    let most = version.payload_max().min(isize::MAX as u64);
     match usize::try_from(bytes) {
-        Ok(size) if size as u64 <= V1::PAYLOAD_MAX => Ok(size),
+        Ok(size) if size as u64 <= most => Ok(size),
         _ => Err(PyValueError::new_err(format!(
-            "max_message_size must be from 0 to {} bytes, got {bytes}",
-            V1::PAYLOAD_MAX
+            "max_message_size must be from 0 to {most} bytes, got {bytes}"
         ))),
     }
 }

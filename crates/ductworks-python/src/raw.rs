@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ductworks::ErrorKind;
 use ductworks::engine::{self, Channel, Deadline, Gate, Interest, Socket, Stream};
-use ductworks::wire::V1;
+use ductworks::wire::Version;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyConnectionAbortedError, PyOSError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -32,7 +32,7 @@ pub(crate) struct RawDuct {
 
 /// One connection of a raw duct.
 pub(crate) struct Link {
-    pub(crate) channel: Channel<V1, Memory>,
+    pub(crate) channel: Channel<Version, Memory>,
     socket: Py<PyAny>,
     /// The descriptor, if the socket is an ordinary one and the duct's methods are those of this
     /// module, so that nobody can tell whether they are called.
@@ -111,7 +111,7 @@ impl RawDuct {
             false => None,
         };
         let link = Link {
-            channel: Channel::default(),
+            channel: Channel::new(Version::V1),
             socket: socket.unbind(),
             plain,
         };

@@ -2,12 +2,11 @@
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
-use ductworks::engine;
+use ductworks::engine::{self, Mark};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use rustix::net::{AddressFamily, sockopt};
+use rustix::net::sockopt;
 
 use crate::error::raised;
 
@@ -46,32 +45,25 @@ impl Socket {
     }
 }
 
-/// Two connected Unix sockets.
+/// The two ends of a new pair of ducts.
 #[pyfunction]
 pub(crate) fn socket_pair(py: Python<'_>) -> PyResult<(Socket, Socket)> {
-    let (a, b) = engine::socket_pair().map_err(|error| raised(py, error))?;
-    Ok((Socket::new(a), Socket::new(b)))
+    marked_pair(py, Mark::V2)
 }
 
-/// Two connected Unix sockets for the ends of a `Pipe`. They say so themselves, however they get to
-/// another process.
+/// The two ends of a new `Pipe`.
 #[pyfunction]
 pub(crate) fn pipe(py: Python<'_>) -> PyResult<(Socket, Socket)> {
-    let (a, b) = engine::socket_pair().map_err(|error| raised(py, error))?;
-    for end in [&a, &b] {
-        sockopt::set_socket_linger(end, Some(MARK)).map_err(std::io::Error::from)?;
-    }
-    Ok((Socket::new(a), Socket::new(b)))
+    marked_pair(py, Mark::Pipe)
 }
 
-/// The lingering time by which an end of a `Pipe` is known. It means nothing to a Unix socket, goes
-/// with it wherever its descriptor goes, and is nobody's by chance: 20 hours and 17 minutes.
-const MARK: Duration = Duration::from_secs(0x1_1d3c);
-
-/// Whether a descriptor is one end of a `Pipe`, whose other end is ours as well.
-pub(crate) fn is_of_a_pipe(descriptor: &OwnedFd) -> bool {
-    sockopt::socket_domain(descriptor).is_ok_and(|domain| domain == AddressFamily::UNIX)
-        && sockopt::socket_linger(descriptor).is_ok_and(|linger| linger == Some(MARK))
+/// Two connected Unix sockets that say themselves what they are, however they get to another process.
+fn marked_pair(py: Python<'_>, mark: Mark) -> PyResult<(Socket, Socket)> {
+    let (a, b) = engine::socket_pair().map_err(|error| raised(py, error))?;
+    for end in [&a, &b] {
+        mark.put(end).map_err(|error| raised(py, error))?;
+    }
+    Ok((Socket::new(a), Socket::new(b)))
 }
 
 /// Takes over what a constructor was given: a [`Socket`], or the number of a descriptor, which from

@@ -1,5 +1,6 @@
 //! The engine of a duct: whole messages over a byte stream, never out of step.
 
+mod end;
 mod receive;
 mod send;
 mod stats;
@@ -17,6 +18,7 @@ use crate::spin::Spin;
 use crate::stream::Stream;
 use crate::turn::Turn;
 use crate::wire::{Body, Framing, Incoming, Outgoing, V1, Violation};
+use end::{Drains, Life, Peer};
 use stats::Counters;
 
 pub use receive::Announced;
@@ -32,9 +34,10 @@ pub const DEFAULT_MESSAGE_LIMIT: usize = 64 * 1024 * 1024;
 /// receiving have a lock each, so the two directions never wait for each other.
 #[derive(Debug)]
 pub struct Channel<F = V1, B = Vec<u8>> {
+    framing: F,
     gate: Gate,
     sender: Turn<Outgoing>,
-    receiver: Turn<Incoming<F, B>>,
+    receiver: Turn<Incoming<B>>,
     /// The process that is in the middle of sending a frame, or [`NOBODY`].
     sending: AtomicU32,
     /// The process that is in the middle of receiving one.
@@ -50,15 +53,27 @@ pub struct Channel<F = V1, B = Vec<u8>> {
     counters: Counters,
     /// A message has been sent since the last one was received, so an answer may be on its way.
     answer_expected: AtomicBool,
+    peer: Peer,
+    life: Life,
+    drains: Drains,
     /// Why the channel closed itself.
     violation: OnceLock<Violation>,
 }
 
 const NOBODY: u32 = 0;
 
-impl<F: Framing, B: Body> Default for Channel<F, B> {
+impl<F: Framing + Default, B: Body> Default for Channel<F, B> {
     fn default() -> Self {
+        Self::new(F::default())
+    }
+}
+
+impl<F: Framing, B: Body> Channel<F, B> {
+    /// A channel of messages that are framed so.
+    #[must_use]
+    pub fn new(framing: F) -> Self {
         Self {
+            framing,
             gate: Gate::default(),
             sender: Turn::new(Queue::Send),
             receiver: Turn::new(Queue::Receive),
@@ -71,12 +86,19 @@ impl<F: Framing, B: Body> Default for Channel<F, B> {
             spin: Spin::default(),
             counters: Counters::default(),
             answer_expected: AtomicBool::new(false),
+            peer: Peer::default(),
+            life: Life::default(),
+            drains: Drains::default(),
             violation: OnceLock::new(),
         }
     }
-}
 
-impl<F: Framing, B: Body> Channel<F, B> {
+    /// How its messages are framed.
+    #[must_use]
+    pub fn framing(&self) -> &F {
+        &self.framing
+    }
+
     /// The largest message, in bytes, that may be sent or received.
     #[must_use]
     pub fn message_limit(&self) -> usize {
@@ -94,10 +116,17 @@ impl<F: Framing, B: Body> Channel<F, B> {
     ///
     /// `TooLarge`.
     pub fn check_size(&self, len: usize) -> Result<()> {
-        match len <= self.message_limit() && len as u64 <= F::PAYLOAD_MAX {
+        match len <= self.message_limit() && len as u64 <= self.others_limit() {
             true => Ok(()),
             false => Err(self.too_large(len)),
         }
+    }
+
+    /// The largest message that the wire can express and the other end takes.
+    fn others_limit(&self) -> u64 {
+        self.framing
+            .payload_max()
+            .min(self.peer.limit.load(Ordering::Relaxed))
     }
 
     /// Whether the channel has been closed, here or by a violation of the protocol.
@@ -137,20 +166,19 @@ impl<F: Framing, B: Body> Channel<F, B> {
     }
 
     /// Closes the channel: whoever waits in it, and every later call, fails with
-    /// [`ErrorKind::Closed`]. The rest of an accepted message goes out if it can at once. After the
-    /// return no thread is using the stream's descriptor, if it has one. Returns whether the channel
-    /// was open until now.
+    /// [`ErrorKind::Closed`]. The rest of an accepted message goes out if it can at once, and so does
+    /// the farewell where the framing has one. After the return no thread is using the stream's
+    /// descriptor, if it has one. Returns whether the channel was open until now.
     pub fn close<S: Stream>(&self, stream: &S) -> bool {
-        if self.rest_waits()
-            && let Some(mut rest) = self.sender.try_take(&self.gate)
-        {
-            // The farewell of an end that is being closed: nobody could act on its failure.
-            let _ = self.push_rest(stream, &mut rest);
+        // Whoever closes it at the same time waits until the last word has been said.
+        let active = self.gate.hold();
+        let was_open = self.gate.shut();
+        self.say_farewell(stream);
+        drop(active);
+        if stream.descriptor().is_some() {
+            self.gate.close();
         }
-        match stream.descriptor() {
-            Some(_) => self.gate.close(),
-            None => self.gate.shut(),
-        }
+        was_open
     }
 
     fn is_inherited(&self, busy: &AtomicU32) -> bool {
@@ -209,7 +237,10 @@ impl<F: Framing, B: Body> Channel<F, B> {
 fn violated(violation: &Violation) -> Error {
     let kind = match violation {
         Violation::TooLarge { .. } => ErrorKind::TooLarge,
-        Violation::Magic { .. } | Violation::Negative { .. } => ErrorKind::Protocol,
+        Violation::Magic { .. }
+        | Violation::Negative { .. }
+        | Violation::Malformed { .. }
+        | Violation::Unexpected { .. } => ErrorKind::Protocol,
     };
     Error::new(kind, format!("{violation}. The duct is closed")).with_source(violation.clone())
 }

@@ -14,8 +14,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gate::{Deadline, Wait};
 use crate::memory::Memory;
 use crate::stream::Socket;
-use crate::transport;
-use crate::wire::{Body, V1};
+use crate::transport::{self, Mark};
+use crate::wire::{Body, Version};
 use methods::{common_methods, receiving_methods, sending_methods};
 
 /// Makes two connected ducts.
@@ -33,7 +33,10 @@ use methods::{common_methods, receiving_methods, sending_methods};
 /// ```
 pub fn pair() -> Result<(Duct, Duct)> {
     let (a, b) = transport::pair()?;
-    Ok((Duct::over(a), Duct::over(b)))
+    for end in [&a, &b] {
+        Mark::V2.put(end)?;
+    }
+    Ok((Duct::over(a, Version::V2), Duct::over(b, Version::V2)))
 }
 
 /// One end of a channel of messages: one send is one recv.
@@ -95,7 +98,7 @@ pub struct Receiver<C = Json> {
 /// What the halves of a duct share.
 struct Core {
     socket: OwnedFd,
-    channel: Channel<V1, Memory>,
+    channel: Channel<Version, Memory>,
     buried: AtomicBool,
 }
 
@@ -167,6 +170,16 @@ impl Core {
         self.settle(outcome).map(|message| message.len())
     }
 
+    fn finish(&self) -> Result<()> {
+        let wait = &mut Wait::until(Deadline::Never);
+        self.channel.finish(&self.stream(), wait)
+    }
+
+    fn drain(&self, timeout: Duration) -> Result<()> {
+        let wait = &mut Wait::until(Deadline::after(timeout));
+        self.settle(self.channel.drain(&self.stream(), wait))
+    }
+
     fn poll(&self, timeout: Duration) -> Result<bool> {
         let wait = &mut Wait::until(Deadline::after(timeout));
         self.settle(self.channel.poll(&self.stream(), wait))
@@ -188,11 +201,11 @@ impl Drop for Core {
 }
 
 impl Duct {
-    pub(crate) fn over(socket: OwnedFd) -> Self {
+    pub(crate) fn over(socket: OwnedFd, version: Version) -> Self {
         Self {
             core: Arc::new(Core {
                 socket,
-                channel: Channel::default(),
+                channel: Channel::new(version),
                 buried: AtomicBool::new(false),
             }),
             codec: Json,
@@ -201,6 +214,9 @@ impl Duct {
 
     /// Takes over a connected socket by its number, such as one that an exec'd child has inherited.
     /// The descriptor becomes close-on-exec.
+    ///
+    /// One end of a [`pair`], or of a connection that this crate has made, goes on as what it was. Over
+    /// any other socket version 1 of the protocol is spoken.
     ///
     /// Safe code that already owns the descriptor uses `Duct::try_from` instead.
     ///
@@ -238,7 +254,16 @@ impl Duct {
         // error. What is refused stays open, for it may be somebody else's.
         transport::adopt(unsafe { BorrowedFd::borrow_raw(descriptor) })?;
         // SAFETY: it is open, and the caller promises that nobody else owns it.
-        Ok(Self::over(unsafe { OwnedFd::from_raw_fd(descriptor) }))
+        Ok(Self::adopted(unsafe { OwnedFd::from_raw_fd(descriptor) }))
+    }
+
+    /// A duct over a socket from elsewhere, which bears a mark where both its ends are ours.
+    fn adopted(socket: OwnedFd) -> Self {
+        let version = match Mark::of(&socket) {
+            Some(Mark::V2) => Version::V2,
+            _ => Version::V1,
+        };
+        Self::over(socket, version)
     }
 }
 
@@ -247,7 +272,7 @@ impl TryFrom<OwnedFd> for Duct {
 
     /// Takes over a connected stream socket.
     fn try_from(socket: OwnedFd) -> Result<Self> {
-        transport::adopt(socket.as_fd()).map(|()| Self::over(socket))
+        transport::adopt(socket.as_fd()).map(|()| Self::adopted(socket))
     }
 }
 
@@ -295,6 +320,39 @@ impl<C> Duct<C> {
             codec: self.codec,
         };
         (sender, receiver)
+    }
+
+    /// Gives the socket up, for a child that is to inherit it, say: there it becomes the same duct by
+    /// [`from_inherited`](Duct::from_inherited). The other end does not notice. What is left of this
+    /// duct, another half of it or so, is closed.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] in the middle of a message; [`ErrorKind::Closed`],
+    /// [`ErrorKind::Io`].
+    ///
+    /// ```
+    /// use ductworks::Duct;
+    /// use std::process::{Command, Stdio};
+    ///
+    /// let (ours, theirs) = ductworks::pair()?;
+    /// # let program = "true";
+    /// let mut worker = Command::new(program)
+    ///     .stdin(Stdio::from(theirs.into_descriptor()?)) // Duct::from_inherited(0) over there
+    ///     .spawn()?;
+    /// # worker.wait()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn into_descriptor(self) -> Result<OwnedFd> {
+        let core = &self.core;
+        let copy = {
+            let _active = core.channel.gate().enter()?;
+            let copy = core.socket.try_clone();
+            copy.map_err(|e| Error::os("copy the descriptor", e))?
+        };
+        core.channel.abandon(&core.stream())?;
+        core.close();
+        Ok(copy)
     }
 
     common_methods!();

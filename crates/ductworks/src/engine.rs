@@ -46,6 +46,7 @@
 pub use crate::channel::{Announced, Channel, DEFAULT_MESSAGE_LIMIT};
 pub use crate::gate::{Active, Deadline, Gate, Hook, Interest, Wait};
 pub use crate::lobby::{Lobby, greet};
+pub use crate::process::forked;
 pub use crate::stream::{Socket, Stream};
 pub use crate::transport::private::PrivatePath;
-pub use crate::transport::{pair as socket_pair, prepare, verify_peer};
+pub use crate::transport::{Mark, pair as socket_pair, prepare, verify_peer};

@@ -23,6 +23,9 @@ pub enum ErrorKind {
     /// The connection was reset between two messages: the other end died or closed without reading
     /// everything that it had been sent. Messages may have been lost.
     Reset,
+    /// The other end is gone without the farewell that version 2 of the protocol owes: it was killed,
+    /// crashed, or was cut off. Every message that came from it has been received.
+    PeerDied,
     /// The other end went away in the middle of a message.
     Truncated,
     /// The deadline passed. Nothing was lost; the call may be made again.
@@ -58,6 +61,8 @@ pub enum ErrorKind {
     /// The operation was begun inside another one of the same direction, on the same duct and
     /// thread: by a signal handler, say. It could never have its turn. Nothing was lost.
     Reentered,
+    /// The other end has not received everything; see [`Error::unreceived`].
+    Undrained,
     /// Any other failure of the operating system; see [`Error::raw_os_error`].
     Io,
 }
@@ -79,6 +84,7 @@ pub struct Error {
     kind: ErrorKind,
     message: Cow<'static, str>,
     os: Option<i32>,
+    unreceived: Option<u64>,
     source: Option<Source>,
 }
 
@@ -113,6 +119,7 @@ impl Error {
             kind,
             message: message.into(),
             os: None,
+            unreceived: None,
             source: None,
         }
     }
@@ -126,6 +133,7 @@ impl Error {
             kind: ErrorKind::Io,
             message,
             os,
+            unreceived: None,
             // An error without a number carries what a stream's or hook's author put in.
             source: match os {
                 Some(_) => None,
@@ -136,6 +144,11 @@ impl Error {
 
     pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Self {
         self.kind = kind;
+        self
+    }
+
+    pub(crate) fn with_unreceived(mut self, messages: u64) -> Self {
+        self.unreceived = Some(messages);
         self
     }
 
@@ -166,6 +179,22 @@ impl Error {
     #[must_use]
     pub fn raw_os_error(&self) -> Option<i32> {
         self.os
+    }
+
+    /// How many messages the other end had not received when waiting for that was
+    /// [in vain](ErrorKind::Undrained): so many at most, and maybe fewer.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// let (a, _b) = ductworks::pair()?;
+    /// a.send("nobody receives this")?;
+    /// let error = a.drain(Duration::ZERO).unwrap_err();
+    /// assert_eq!(error.unreceived(), Some(1));
+    /// # Ok::<(), ductworks::Error>(())
+    /// ```
+    #[must_use]
+    pub fn unreceived(&self) -> Option<u64> {
+        self.unreceived
     }
 
     /// Takes out the error that a codec, a stream or a hook of the caller raised, if one was the
@@ -223,9 +252,11 @@ impl From<Error> for io::Error {
         use io::ErrorKind as Io;
         let kind = match error.kind {
             ErrorKind::Closed => Io::NotConnected,
-            ErrorKind::Disconnected | ErrorKind::Truncated => Io::UnexpectedEof,
+            ErrorKind::Disconnected | ErrorKind::PeerDied | ErrorKind::Truncated => {
+                Io::UnexpectedEof
+            }
             ErrorKind::Reset => Io::ConnectionReset,
-            ErrorKind::TimedOut => Io::TimedOut,
+            ErrorKind::TimedOut | ErrorKind::Undrained => Io::TimedOut,
             ErrorKind::WouldBlock => Io::WouldBlock,
             ErrorKind::Interrupted => Io::Interrupted,
             ErrorKind::TooLarge | ErrorKind::Protocol | ErrorKind::Encode | ErrorKind::Decode => {

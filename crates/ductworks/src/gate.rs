@@ -78,7 +78,7 @@ impl Deadline {
         }
     }
 
-    fn error(self) -> Error {
+    pub(crate) fn error(self) -> Error {
         match self {
             Self::Now => Error::new(ErrorKind::WouldBlock, "the operation would have to wait"),
             _ => Error::new(ErrorKind::TimedOut, "timed out"),
@@ -117,6 +117,8 @@ pub struct Wait<'a> {
     pub deadline: Deadline,
     hook: Option<&'a mut dyn Hook>,
     pub(crate) looking: Looking,
+    /// How many frames of the other end's duct this operation has heard.
+    pub(crate) heard: u16,
 }
 
 impl std::fmt::Debug for Wait<'_> {
@@ -136,6 +138,7 @@ impl Wait<'static> {
             deadline,
             hook: None,
             looking: Looking::NotYet,
+            heard: 0,
         }
     }
 }
@@ -148,6 +151,7 @@ impl<'a> Wait<'a> {
             deadline,
             hook: Some(hook),
             looking: Looking::NotYet,
+            heard: 0,
         }
     }
 }
@@ -236,12 +240,17 @@ impl Gate {
     ///
     /// [`ErrorKind::Closed`].
     pub fn enter(&self) -> Result<Active<'_>> {
-        self.active.increment();
-        let active = Active(self);
+        let active = self.hold();
         if self.is_closed() {
             return Err(closed());
         }
         Ok(active)
+    }
+
+    /// Marks this thread as using the descriptor, for whoever is closing it.
+    pub(crate) fn hold(&self) -> Active<'_> {
+        self.active.increment();
+        Active(self)
     }
 
     /// Waits until the descriptor is ready.

@@ -9,6 +9,7 @@ use crate::duct::Duct;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::{Deadline, Gate, Interest, Queue, Wait};
 use crate::transport::{self, Accepted, Bound};
+use crate::wire::Version;
 
 /// Accepts any number of ducts at one address.
 ///
@@ -234,7 +235,7 @@ impl Listener {
 
     pub(crate) fn accept_until(&self, deadline: Deadline) -> Result<Duct> {
         self.accept_socket(&mut Wait::until(deadline))
-            .map(Duct::over)
+            .map(|socket| Duct::over(socket, Version::V1))
     }
 
     /// Accepts a connected socket, for those who make something else of it than a duct.

@@ -25,6 +25,61 @@ pub(crate) fn id() -> u32 {
     }
 }
 
+/// How often this process has been forked, as far as it has been [told](forked).
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+/// Notes that this process, or one that it was forked from, has been forked. An end that was made
+/// before may have copies from then on, and is closed [accordingly](crate::wire::Control::End). In the
+/// child that is noticed without it; the parent cannot notice.
+///
+/// ```
+/// # fn fork() -> i32 { 1 }
+/// let child = fork();
+/// ductworks::engine::forked();
+/// ```
+pub fn forked() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// When something was made: by which process, and after how many forks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    process: u32,
+    forks: u32,
+}
+
+impl Origin {
+    pub(crate) fn here() -> Self {
+        Self {
+            process: id(),
+            forks: FORKS.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Whether another process may have a copy of what was made then.
+    pub(crate) fn may_be_shared(self) -> bool {
+        self != Self::here()
+    }
+
+    /// Whether it was made by the process that asks.
+    pub(crate) fn is_here(self) -> bool {
+        self.process == id()
+    }
+}
+
+/// A number that no other process has, wherever it runs: random, and told apart from those that it
+/// was forked from.
+pub(crate) fn identity() -> u64 {
+    static FAMILY: OnceLock<u64> = OnceLock::new();
+    let family = FAMILY.get_or_init(|| {
+        let mut bytes = [0; 8];
+        // Without randomness the process id alone has to do.
+        let _ = getrandom::fill(&mut bytes);
+        u64::from_ne_bytes(bytes)
+    });
+    family.wrapping_add(id().into())
+}
+
 fn map_word() -> Option<&'static AtomicU32> {
     let len = rustix::param::page_size();
     // SAFETY: a fresh private anonymous mapping at an address of the kernel's choice touches no

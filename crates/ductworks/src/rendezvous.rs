@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gate::{Deadline, Gate, Queue, Wait};
 use crate::listener::{ListenOptions, Listener};
 use crate::transport;
+use crate::wire::Version;
 
 /// The side that binds an address, hands it to a child, and waits for the child to connect. Then the
 /// name is gone, and the two are connected as if by an anonymous pair.
@@ -250,7 +251,8 @@ impl ConnectOptions {
     {
         let address = address.try_into().map_err(Into::into)?;
         let wait = &mut Wait::until(Deadline::after(self.timeout));
-        self.connect_socket(&address, wait).map(Duct::over)
+        self.connect_socket(&address, wait)
+            .map(|socket| Duct::over(socket, Version::V1))
     }
 
     /// Connects a socket, for those who make something else of it than a duct. It is tried until the

@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::OnceLock;
 
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType, sockopt,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, SocketType,
+    sockopt,
 };
 
 /// A connected byte stream of somebody else's.
@@ -57,8 +58,30 @@ pub trait Stream {
     /// Whatever the stream reports. An unfinished message is kept, and writing may go on.
     fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize>;
 
+    /// Writes what an earlier [`write`](Self::write) took and could not yet hand to the system.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::WouldBlock`] if some of it remains.
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Ends the direction in which this end writes: the other end reads what was written, and then the
+    /// end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::Unsupported`] where one direction cannot end without the other.
+    fn finish(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Makes room for large messages, of which the first is about to be written.
     fn widen(&self) {}
+
+    /// Makes room for a last few bytes, when the stream takes none.
+    fn stretch(&self) {}
 }
 
 /// A descriptor of a connected stream socket, blocking or not.
@@ -88,6 +111,10 @@ pub struct Socket<S>(
 /// beginning it would make a stream of small messages slower: so many of them leave the processor's
 /// cache before they are received.
 const WIDE: usize = 1024 * 1024;
+
+/// What a socket is stretched by for a farewell, in bytes: more than the system lets the last write
+/// go beyond the bound.
+const RESERVE: usize = 128 * 1024;
 
 /// The room that the system gives to a new Unix socket, in bytes.
 fn default_room() -> Option<usize> {
@@ -139,6 +166,10 @@ impl<S: AsFd> Stream for Socket<S> {
         Ok(rustix::net::sendmsg(&self.0, parts, &mut control, flags)?)
     }
 
+    fn finish(&self) -> io::Result<()> {
+        Ok(rustix::net::shutdown(&self.0, Shutdown::Write)?)
+    }
+
     /// Other sockets than Unix ones are widened by the system as they need it, and what somebody has
     /// set is left alone. A socket that gets no more room is slower, and works.
     fn widen(&self) {
@@ -146,6 +177,20 @@ impl<S: AsFd> Stream for Socket<S> {
             sockopt::socket_domain(&self.0).is_ok_and(|domain| domain == AddressFamily::UNIX);
         if unix && sockopt::socket_send_buffer_size(&self.0).ok() == default_room() {
             let _ = sockopt::set_socket_send_buffer_size(&self.0, WIDE);
+            // Where the system gives no more than this, something is kept back to be stretched by.
+            if let Ok(room) = sockopt::socket_send_buffer_size(&self.0)
+                && room < WIDE
+            {
+                let less = room.saturating_sub(RESERVE) / 2;
+                let _ = sockopt::set_socket_send_buffer_size(&self.0, less);
+            }
+        }
+    }
+
+    /// The system doubles what it is asked for (`socket(7)`).
+    fn stretch(&self) {
+        if let Ok(room) = sockopt::socket_send_buffer_size(&self.0) {
+            let _ = sockopt::set_socket_send_buffer_size(&self.0, room / 2 + RESERVE);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Connected byte streams and the sockets that accept them.
 
+mod mark;
 pub(crate) mod private;
 mod tcp;
 mod unix;
@@ -13,6 +14,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use crate::address::Address;
 use crate::error::{Error, ErrorKind, Result};
 
+pub use mark::Mark;
 pub(crate) use unix::BoundPath;
 pub use unix::{pair, verify_peer};
 

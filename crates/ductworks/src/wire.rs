@@ -8,11 +8,14 @@ mod body;
 #[cfg(feature = "multiprocessing")]
 mod challenge;
 mod connection;
+mod control;
 mod handshake;
 mod incoming;
 mod outgoing;
 mod pipe;
 mod v1;
+mod v2;
+mod version;
 
 use std::fmt;
 
@@ -20,11 +23,14 @@ pub use body::Body;
 #[cfg(feature = "multiprocessing")]
 pub use challenge::{Challenge, NONCE_LEN};
 pub use connection::Multiprocessing;
+pub use control::{CODEC_NAME_MAX, CONTROL_LEN, Control, Hello, Mode};
 pub use handshake::{Answer, Handshake};
 pub use incoming::{Incoming, Step};
 pub use outgoing::Outgoing;
 pub use pipe::Pipe;
 pub use v1::V1;
+pub use v2::V2;
+pub use version::Version;
 
 /// The most that is read of a frame before its length is known, in bytes.
 pub const HEAD_MAX: usize = 128;
@@ -34,29 +40,42 @@ pub const HEAD_MAX: usize = 128;
 /// ```
 /// use ductworks::wire::{Framing, Parsed, V1};
 ///
-/// let head = V1::head(5).expect("5 bytes fit");
+/// let head = V1.head(5).expect("5 bytes fit");
 /// assert_eq!(head.as_ref(), b"\x54\x00\x00\x00\x05");
-/// assert_eq!(V1::parse(head.as_ref()), Ok(Parsed::Payload { len: 5, head: 5 }));
-/// assert_eq!(V1::parse(&head.as_ref()[..2]), Ok(Parsed::Need(5)));
+/// assert_eq!(V1.parse(head.as_ref()), Ok(Parsed::Payload { len: 5, head: 5 }));
+/// assert_eq!(V1.parse(&head.as_ref()[..2]), Ok(Parsed::Need(5)));
 /// ```
 pub trait Framing {
     /// The longest payload that the format can express, in bytes.
-    const PAYLOAD_MAX: u64;
+    fn payload_max(&self) -> u64;
 
     /// The least length of a frame in bytes, head included, and [`HEAD_MAX`] at most: a shorter one is
     /// padded with zeros. A receiver asks for so many at once, so that a short message takes one read.
-    const FRAME_MIN: usize = 0;
+    fn frame_min(&self) -> usize {
+        0
+    }
 
     /// The head of a payload of `len` bytes, or nothing if the format cannot express that length.
-    fn head(len: usize) -> Option<Head>;
+    fn head(&self, len: usize) -> Option<Head>;
 
     /// Reads the beginning of a frame. `bytes` may be any prefix of a frame, even an empty one, and
     /// never holds more than an earlier answer asked for.
     ///
     /// # Errors
     ///
-    /// [`Violation`] as soon as the bytes cannot be the beginning of any head.
-    fn parse(bytes: &[u8]) -> Result<Parsed, Violation>;
+    /// [`Violation`] as soon as the bytes cannot be the beginning of any frame.
+    fn parse(&self, bytes: &[u8]) -> Result<Parsed, Violation>;
+
+    /// The frame that says this to the other end's duct, if the format has any for it.
+    fn control(&self, control: &Control) -> Option<[u8; CONTROL_LEN]> {
+        let _ = control;
+        None
+    }
+
+    /// Whether an end that closes says farewell, so that an end without one is a death.
+    fn says_farewell(&self) -> bool {
+        false
+    }
 }
 
 /// What [`Framing::parse`] made of the bytes so far.
@@ -71,6 +90,8 @@ pub enum Parsed {
         /// The bytes before it. What has been read beyond them is its beginning, and padding.
         head: usize,
     },
+    /// This is no message but a whole frame from the other end's duct to this one.
+    Control(Control),
 }
 
 /// An encoded head.
@@ -129,6 +150,18 @@ pub enum Violation {
         /// The length that came.
         found: i32,
     },
+    /// The frame is of a kind that nobody has defined, or holds what its kind does not allow.
+    Malformed {
+        /// The kind of the frame.
+        kind: u8,
+        /// What is wrong with it.
+        fault: &'static str,
+    },
+    /// The frame has no place at this point of the conversation.
+    Unexpected {
+        /// What came.
+        found: &'static str,
+    },
 }
 
 impl fmt::Display for Violation {
@@ -148,6 +181,15 @@ impl fmt::Display for Violation {
                 f,
                 "expected the length of a message, got {found}: the other end is no connection, or \
                  is out of step"
+            ),
+            Self::Malformed { kind, fault } => write!(
+                f,
+                "expected a frame of the protocol, got one of kind 0x{kind:02x}, in which {fault}: \
+                 the other end is out of step, or newer than it said"
+            ),
+            Self::Unexpected { found } => write!(
+                f,
+                "the other end sent {found} at a point where the protocol has no place for it"
             ),
         }
     }

@@ -109,7 +109,7 @@ fn silence_after_any_byte_of_the_handshake_costs_nobody_else_anything() {
     let said = conversation(&mut Challenge::listener(KEY, [1; 40]));
     let mut stream = Vec::new();
     for message in said {
-        stream.extend_from_slice(Multiprocessing::head(message.len()).unwrap().as_ref());
+        stream.extend_from_slice(Multiprocessing.head(message.len()).unwrap().as_ref());
         stream.extend_from_slice(&message);
     }
     let (lobby, listener) = (lobby(PATIENCE), Listener::bind_private().unwrap());

@@ -4,10 +4,11 @@ use std::borrow::Cow;
 use std::io;
 use std::sync::atomic::Ordering;
 
+use super::end::Noticed;
 use super::send::Help;
 use super::{Channel, NOBODY, violated};
 use crate::error::{Error, ErrorKind, Result};
-use crate::gate::{Interest, Queue, Wait};
+use crate::gate::{Deadline, Interest, Queue, Wait};
 use crate::process;
 use crate::stream::Stream;
 use crate::turn::Held;
@@ -32,9 +33,9 @@ impl Announced {
 }
 
 /// A frame whose memory may be lent for this call only, however that ends.
-struct Placed<'a, F: Framing, B: Body>(&'a mut Incoming<F, B>);
+struct Placed<'a, B: Body>(&'a mut Incoming<B>);
 
-impl<F: Framing, B: Body> Drop for Placed<'_, F, B> {
+impl<B: Body> Drop for Placed<'_, B> {
     fn drop(&mut self) {
         self.0.vacate();
     }
@@ -56,6 +57,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
         make: impl FnOnce(Announced) -> Result<Option<B>>,
         wait: &mut Wait<'_>,
     ) -> Result<B> {
+        let _noticed = Noticed(self);
         let mut frame = self.begin_receive(wait)?;
         let len = self.receive_head(stream, &mut frame, wait)?;
         let arrived = frame.payload().len();
@@ -99,14 +101,18 @@ impl<F: Framing, B: Body> Channel<F, B> {
     ///
     /// `Closed`, `Interrupted`, `Forked`, `Io`.
     pub fn poll<S: Stream>(&self, stream: &S, wait: &mut Wait<'_>) -> Result<bool> {
+        let _noticed = Noticed(self);
         let outcome = self
             .begin_receive(wait)
-            .and_then(|mut frame| self.poll_frame(stream, &mut frame, wait));
+            .and_then(|mut frame| self.poll_frame(stream, &mut frame, &|| false, wait));
         match outcome {
             Ok(()) => Ok(true),
             Err(error) => match error.kind() {
                 ErrorKind::TimedOut | ErrorKind::WouldBlock => Ok(false),
-                ErrorKind::Disconnected | ErrorKind::Reset | ErrorKind::Truncated => Ok(true),
+                ErrorKind::Disconnected
+                | ErrorKind::PeerDied
+                | ErrorKind::Reset
+                | ErrorKind::Truncated => Ok(true),
                 ErrorKind::TooLarge | ErrorKind::Protocol => Ok(true),
                 _ => Err(error),
             },
@@ -132,7 +138,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
         }
     }
 
-    fn begin_receive(&self, wait: &mut Wait<'_>) -> Result<Held<'_, Incoming<F, B>>> {
+    fn begin_receive(&self, wait: &mut Wait<'_>) -> Result<Held<'_, Incoming<B>>> {
         if let Some(violation) = self.violation.get() {
             return Err(violated(violation)); // Nothing that follows it can be told apart.
         }
@@ -145,6 +151,11 @@ impl<F: Framing, B: Body> Channel<F, B> {
     fn end_receive(&self, len: usize) {
         self.counters.received.count(len);
         self.receiving.store(NOBODY, Ordering::Relaxed);
+        self.life.user.store(process::id(), Ordering::Relaxed);
+        if self.peer.left.load(Ordering::Relaxed) {
+            // Somebody else goes on with a copy of the other end.
+            self.peer.left.store(false, Ordering::Relaxed);
+        }
         self.answer_expected.store(false, Ordering::Relaxed);
     }
 
@@ -152,13 +163,16 @@ impl<F: Framing, B: Body> Channel<F, B> {
     fn receive_head<S: Stream>(
         &self,
         stream: &S,
-        frame: &mut Incoming<F, B>,
+        frame: &mut Incoming<B>,
         wait: &mut Wait<'_>,
     ) -> Result<usize> {
         loop {
-            match frame.declared() {
-                Some(len) => return Ok(len),
-                None => self.receive_step(stream, frame, usize::MAX, wait)?,
+            if let Some(len) = frame.declared() {
+                return Ok(len);
+            }
+            self.receive_step(stream, frame, usize::MAX, wait)?;
+            if let Some(control) = frame.take_control() {
+                self.obey(stream, control, wait)?;
             }
         }
     }
@@ -167,7 +181,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
     fn receive_step<S: Stream>(
         &self,
         stream: &S,
-        frame: &mut Incoming<F, B>,
+        frame: &mut Incoming<B>,
         most: usize,
         wait: &mut Wait<'_>,
     ) -> Result<()> {
@@ -176,7 +190,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
             if frame.is_large() {
                 frame.expect(stream.available().unwrap_or_default());
             }
-            frame.fill(self.message_limit(), most, |place| {
+            frame.fill(&self.framing, self.message_limit(), most, |place| {
                 stream.read_uninit(place)
             })
         };
@@ -224,7 +238,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
             io::ErrorKind::Interrupted if error.raw_os_error().is_some() => Ok(()),
             _ if self.is_lost_by(&error) => Err(match begun {
                 true => truncated(got, of),
-                false => reset(error),
+                false => self.reset(error),
             }),
             io::ErrorKind::TimedOut => {
                 Err(Error::os("receive", error).with_kind(ErrorKind::TimedOut))
@@ -260,33 +274,92 @@ impl<F: Framing, B: Body> Channel<F, B> {
             .map_err(|error| self.explain(error))
     }
 
-    fn ended(&self, frame: &Incoming<F, B>) -> Error {
+    /// Whether nothing more can be read.
+    pub(super) fn is_over<S: Stream>(&self, stream: &S) -> Result<bool> {
+        let _active = self.gate.enter().map_err(|error| self.explain(error))?;
+        let ended = matches!(stream.peek(&mut [0]), Ok(0));
+        Ok(ended || self.lost.load(Ordering::SeqCst) != 0)
+    }
+
+    pub(super) fn ended(&self, frame: &Incoming<B>) -> Error {
         if !frame.is_fresh() {
             return truncated(frame.payload().len(), frame.declared());
         }
         match self.lost.load(Ordering::SeqCst) {
             0 => {}
-            number => return reset(io::Error::from_raw_os_error(number)),
+            number => return self.reset(io::Error::from_raw_os_error(number)),
         }
-        Error::new(
-            ErrorKind::Disconnected,
-            "the other end has closed the duct, and all its messages have been received",
-        )
+        if self.has_died() {
+            return Error::new(ErrorKind::PeerDied, DIED);
+        }
+        Error::new(ErrorKind::Disconnected, ENDED)
     }
 
-    fn poll_frame<S: Stream>(
+    /// Whether the other end, which is gone, went without the farewell that it owes.
+    fn has_died(&self) -> bool {
+        self.framing.says_farewell() && !self.peer.left.load(Ordering::Relaxed)
+    }
+
+    fn reset(&self, error: io::Error) -> Error {
+        if self.has_died() {
+            return Error::os(DIED_UNREAD, error).with_kind(ErrorKind::PeerDied);
+        }
+        // It may have left unread what was no message.
+        if self.framing.says_farewell() && self.is_confirmed(self.counters.sent.messages()) {
+            return Error::new(ErrorKind::Disconnected, ENDED);
+        }
+        Error::os(
+            "receive: the other end died, or closed without reading all that it was sent",
+            error,
+        )
+        .with_kind(ErrorKind::Reset)
+    }
+
+    /// Hears what the other end's duct has to say, as far as it lies whole in front of everything
+    /// else, and takes nothing of a message.
+    ///
+    /// # Errors
+    ///
+    /// As for [`poll`](Self::poll).
+    pub fn hear<S: Stream>(&self, stream: &S) -> Result<()> {
+        let wait = &mut Wait::until(Deadline::Now);
+        let Some(mut frame) = self.receiver.try_take(&self.gate) else {
+            return Ok(());
+        };
+        let mut head = [0; HEAD_MAX];
+        while frame.is_fresh() {
+            let peeked = {
+                let _active = self.gate.enter().map_err(|error| self.explain(error))?;
+                stream.peek(&mut head).unwrap_or_default()
+            };
+            match self.framing.parse(&head[..peeked]) {
+                Ok(Parsed::Control(_)) => {
+                    self.receive_step(stream, &mut frame, usize::MAX, wait)?;
+                }
+                _ => break,
+            }
+            if let Some(control) = frame.take_control() {
+                self.obey(stream, control, wait)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until a whole message, or the end, is there, or it is enough.
+    pub(super) fn poll_frame<S: Stream>(
         &self,
         stream: &S,
-        frame: &mut Incoming<F, B>,
+        frame: &mut Incoming<B>,
+        is_enough: &dyn Fn() -> bool,
         wait: &mut Wait<'_>,
     ) -> Result<()> {
         loop {
-            if self.is_whole_in_stream(stream, frame)? {
+            if is_enough() || self.is_whole_in_stream(stream, frame)? {
                 return Ok(());
             }
             // An incomplete message is taken in but for its last byte, since a descriptor stays
             // ready for as long as anything lies there, and waiting on it would be no waiting.
-            match frame.missing() {
+            match frame.missing(&self.framing) {
                 1 => {
                     let mut last = [0];
                     let peeked = {
@@ -295,7 +368,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
                     };
                     match peeked {
                         Ok(0) => return Ok(()),
-                        Ok(_) => match frame.completes_with(last[0]) {
+                        Ok(_) => match frame.completes_with(&self.framing, last[0]) {
                             Ok(true) => return Ok(()),
                             Ok(false) => self.receive_step(stream, frame, 1, wait)?,
                             Err(violation) => return Err(self.violate(violation)),
@@ -308,22 +381,25 @@ impl<F: Framing, B: Body> Channel<F, B> {
                 }
                 missing => self.receive_step(stream, frame, missing - 1, wait)?,
             }
+            if let Some(control) = frame.take_control() {
+                self.obey(stream, control, wait)?;
+            }
         }
     }
 
     /// Whether the stream holds the whole of a frame of which nothing has been read yet.
-    fn is_whole_in_stream<S: Stream>(&self, stream: &S, frame: &Incoming<F, B>) -> Result<bool> {
+    fn is_whole_in_stream<S: Stream>(&self, stream: &S, frame: &Incoming<B>) -> Result<bool> {
         if !frame.is_fresh() {
             return Ok(false);
         }
         let mut head = [0; HEAD_MAX];
-        let head = &mut head[..frame.missing()];
+        let head = &mut head[..frame.missing(&self.framing)];
         let _active = self.gate.enter().map_err(|error| self.explain(error))?;
         let peeked = match stream.peek(head) {
             Ok(peeked) => peeked,
             Err(error) => return Ok(self.is_lost_by(&error)),
         };
-        match F::parse(&head[..peeked]) {
+        match self.framing.parse(&head[..peeked]) {
             Ok(Parsed::Payload { len, head }) => {
                 let available = stream.available().unwrap_or_default() as u64;
                 Ok(available >= len.saturating_add(head as u64))
@@ -343,10 +419,10 @@ fn truncated(got: usize, of: Option<usize>) -> Error {
     Error::new(ErrorKind::Truncated, message)
 }
 
-fn reset(error: io::Error) -> Error {
-    Error::os(
-        "receive: the other end died, or closed without reading all that it was sent",
-        error,
-    )
-    .with_kind(ErrorKind::Reset)
-}
+const ENDED: &str = "the other end has closed the duct, and all its messages have been received";
+
+const DIED: &str = "the other end died: it is gone without a farewell. All that came of its messages has \
+                    been received";
+
+const DIED_UNREAD: &str = "receive: the other end died, without a farewell and without reading all that it \
+                           was sent";

@@ -47,21 +47,22 @@ impl<F: Framing, B: Body> Channel<F, B> {
             let (start, end) = (head.as_ref().len(), head.as_ref().len() + part.len());
             frame[..start].copy_from_slice(head.as_ref());
             frame[start..end].copy_from_slice(part);
-            let frame = &frame[..end.max(F::FRAME_MIN)];
-            return self.send_frame(stream, &mut [IoSlice::new(frame)], len, wait);
+            let frame = &frame[..end.max(self.framing.frame_min())];
+            return self.send_frame(stream, &mut [IoSlice::new(frame)], Some(len), wait);
         }
         if let [part] = *parts {
             let mut slices = [IoSlice::new(head.as_ref()), IoSlice::new(part)];
-            return self.send_frame(stream, &mut slices, len, wait);
+            return self.send_frame(stream, &mut slices, Some(len), wait);
         }
-        let padding = F::FRAME_MIN.saturating_sub(head.as_ref().len() + len);
+        let frame_min = self.framing.frame_min();
+        let padding = frame_min.saturating_sub(head.as_ref().len() + len);
         let mut slices = Vec::with_capacity(parts.len() + 2);
         slices.push(IoSlice::new(head.as_ref()));
         slices.extend(parts.iter().map(|part| IoSlice::new(part)));
         if padding > 0 {
             slices.push(IoSlice::new(&[0; HEAD_MAX][..padding]));
         }
-        self.send_frame(stream, &mut slices, len, wait)
+        self.send_frame(stream, &mut slices, Some(len), wait)
     }
 
     /// Waits until the rest of an accepted message has gone out.
@@ -70,7 +71,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
     ///
     /// As for [`send`](Self::send).
     pub fn flush<S: Stream>(&self, stream: &S, wait: &mut Wait<'_>) -> Result<()> {
-        self.send_frame(stream, &mut [], 0, wait)
+        self.send_frame(stream, &mut [], None, wait)
     }
 
     fn head(&self, parts: &[&[u8]]) -> Result<(Head, usize)> {
@@ -79,7 +80,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
             .try_fold(0usize, |sum, part| sum.checked_add(part.len()))
             .unwrap_or(usize::MAX);
         self.check_size(len)?;
-        let head = F::head(len).ok_or_else(|| self.too_large(len))?;
+        let head = self.framing.head(len).ok_or_else(|| self.too_large(len))?;
         Ok((head, len))
     }
 
@@ -90,18 +91,18 @@ impl<F: Framing, B: Body> Channel<F, B> {
             format!(
                 "the message has {len} bytes, and the limit is {}; nothing was sent. Raise the \
                  limit on both ends, or send it in pieces",
-                limit.min(F::PAYLOAD_MAX)
+                limit.min(self.others_limit())
             ),
         )
     }
 
-    /// Sends the parts of a frame with a payload of `len` bytes, or only what an earlier one has left
-    /// where there are none.
-    fn send_frame<S: Stream>(
+    /// Sends the parts of a frame, or only what an earlier one has left where there are none. A frame
+    /// that is a message has a payload of `len` bytes.
+    pub(super) fn send_frame<S: Stream>(
         &self,
         stream: &S,
         slices: &mut [IoSlice<'_>],
-        len: usize,
+        len: Option<usize>,
         wait: &mut Wait<'_>,
     ) -> Result<()> {
         if self.is_closed() {
@@ -113,12 +114,18 @@ impl<F: Framing, B: Body> Channel<F, B> {
             .take(&self.gate, wait)
             .map_err(|error| self.explain(error))
             .and_then(|mut rest| {
+                if len.is_some() {
+                    self.refuse_finished()?;
+                }
                 self.write_rest(stream, &mut rest, wait)?;
                 match slices.is_empty() {
                     true => Ok(()),
                     false => self.write_frame(stream, &mut rest, slices, len, wait),
                 }
             });
+        if self.owes_answer() {
+            self.answer_drain(stream);
+        }
         if self.unsent.load(Ordering::SeqCst) {
             // A thread that waits for an answer must now help the rest out.
             self.gate.wake_all();
@@ -158,6 +165,9 @@ impl<F: Framing, B: Body> Channel<F, B> {
                 None => return Ok(false),
             }
         }
+        if !self.flush_stream(stream)? {
+            return Ok(false);
+        }
         self.end_send();
         Ok(true)
     }
@@ -174,12 +184,20 @@ impl<F: Framing, B: Body> Channel<F, B> {
         stream: &S,
         rest: &mut Outgoing,
         mut slices: &mut [IoSlice<'_>],
-        len: usize,
+        len: Option<usize>,
         wait: &mut Wait<'_>,
     ) -> Result<()> {
         let mut begun = false;
-        while !slices.is_empty() {
-            let error = match self.write(stream, slices) {
+        loop {
+            let attempt = match slices.is_empty() {
+                false => self.write(stream, slices),
+                true => match self.flush_stream(stream) {
+                    Ok(true) => break,
+                    Ok(false) => Ok(None),
+                    Err(error) => Err(error),
+                },
+            };
+            let error = match attempt {
                 Ok(Some(count)) => {
                     begun = true;
                     IoSlice::advance_slices(&mut slices, count);
@@ -209,20 +227,31 @@ impl<F: Framing, B: Body> Channel<F, B> {
             self.sending.store(process::id(), Ordering::SeqCst);
             rest.keep(slices.iter().map(|slice| &**slice));
             self.unsent.store(true, Ordering::SeqCst);
-            self.counters.sent.count(len);
+            self.count_sent(len);
             return match late || error.kind() == ErrorKind::WouldBlock {
                 true => Ok(()),
                 false => Err(error),
             };
         }
         self.end_send();
-        self.counters.sent.count(len);
+        self.count_sent(len);
         self.answer_expected.store(true, Ordering::Relaxed);
         Ok(())
     }
 
+    fn count_sent(&self, len: Option<usize>) {
+        if let Some(len) = len {
+            self.counters.sent.count(len);
+            self.life.user.store(process::id(), Ordering::Relaxed);
+        }
+    }
+
     /// One attempt to write: nothing if it would have to wait.
-    fn write<S: Stream>(&self, stream: &S, slices: &[IoSlice<'_>]) -> Result<Option<usize>> {
+    pub(super) fn write<S: Stream>(
+        &self,
+        stream: &S,
+        slices: &[IoSlice<'_>],
+    ) -> Result<Option<usize>> {
         let outcome = {
             let _active = self.gate.enter().map_err(|error| self.explain(error))?;
             stream.write(slices)
@@ -230,16 +259,27 @@ impl<F: Framing, B: Body> Channel<F, B> {
         match outcome {
             Ok(0) => Err(Error::os("send", io::Error::from(io::ErrorKind::WriteZero))),
             Ok(count) => Ok(Some(count)),
-            Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock if stream.descriptor().is_some() => Ok(None),
-                io::ErrorKind::Interrupted if error.raw_os_error().is_some() => Ok(None),
-                io::ErrorKind::BrokenPipe => Err(gone(error)),
-                _ if self.is_lost_by(&error) => Err(gone(error)),
-                io::ErrorKind::TimedOut => {
-                    Err(Error::os("send", error).with_kind(ErrorKind::TimedOut))
-                }
-                _ => Err(Error::os("send", error)),
-            },
+            Err(error) => self.write_failed(stream, error).map(|()| None),
+        }
+    }
+
+    /// Hands to the system what the stream has taken. False if some of it has to wait.
+    fn flush_stream<S: Stream>(&self, stream: &S) -> Result<bool> {
+        match stream.flush() {
+            Ok(()) => Ok(true),
+            Err(error) => self.write_failed(stream, error).map(|()| false),
+        }
+    }
+
+    /// Whether a failed write only has to be made again.
+    fn write_failed<S: Stream>(&self, stream: &S, error: io::Error) -> Result<()> {
+        match error.kind() {
+            io::ErrorKind::WouldBlock if stream.descriptor().is_some() => Ok(()),
+            io::ErrorKind::Interrupted if error.raw_os_error().is_some() => Ok(()),
+            io::ErrorKind::BrokenPipe => Err(gone(error)),
+            _ if self.is_lost_by(&error) => Err(gone(error)),
+            io::ErrorKind::TimedOut => Err(Error::os("send", error).with_kind(ErrorKind::TimedOut)),
+            _ => Err(Error::os("send", error)),
         }
     }
 
@@ -265,6 +305,13 @@ impl<F: Framing, B: Body> Channel<F, B> {
             return Help::GivenByAnother;
         };
         match self.push_rest(stream, &mut rest) {
+            Ok(true) if self.owes_answer() => {
+                self.answer_in_turn(stream, &mut rest);
+                match rest.is_empty() {
+                    true => Help::NotNeeded,
+                    false => Help::Wanted,
+                }
+            }
             Ok(true) => Help::NotNeeded,
             Ok(false) => Help::Wanted,
             Err(_) => {

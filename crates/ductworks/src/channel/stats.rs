@@ -84,6 +84,10 @@ impl Count {
         }
     }
 
+    pub(super) fn messages(&self) -> u64 {
+        self.messages.load(Ordering::SeqCst)
+    }
+
     fn read(&self) -> Traffic {
         Traffic {
             messages: self.messages.load(Ordering::Relaxed),

@@ -3,8 +3,8 @@
 macro_rules! common_methods {
     () => {
         /// Closes this end, and the other half of it if there is one. Whoever waits in it, and
-        /// every later call, fails with [`ErrorKind::Closed`]; the other end sees the end of the
-        /// messages. Closing again does nothing.
+        /// every later call, fails with [`ErrorKind::Closed`]; the other end is told farewell, and
+        /// sees the end of the messages. Closing again does nothing.
         ///
         /// It never blocks. A copy of this end in a forked process is not disturbed.
         ///
@@ -229,6 +229,65 @@ macro_rules! sending_methods {
             let wait = &mut Wait::until(Deadline::after(timeout));
             self.core.channel.flush(&self.core.stream(), wait)
         }
+
+        /// Ends the direction in which this end sends, once everything accepted has gone out. The
+        /// other end receives all of it, and then the end; this end can still receive. Doing it
+        /// again does nothing. Where this end has copies in forked processes, it is over for them
+        /// as well.
+        ///
+        /// # Errors
+        ///
+        /// [`ErrorKind::Disconnected`] if the other end is gone; [`ErrorKind::Closed`],
+        /// [`ErrorKind::Forked`], [`ErrorKind::Io`]. A later send fails with
+        /// [`ErrorKind::Closed`].
+        ///
+        /// ```
+        /// use ductworks::ErrorKind;
+        /// # let (a, b) = ductworks::pair()?;
+        /// a.send("the last question")?;
+        /// a.finish()?;
+        ///
+        /// let mut questions = 0;
+        /// while b.recv::<String>().is_ok() {
+        ///     questions += 1;
+        /// }
+        /// b.send(&questions)?;
+        /// assert_eq!(a.recv::<u32>()?, 1);
+        /// # Ok::<(), ductworks::Error>(())
+        /// ```
+        pub fn finish(&self) -> Result<()> {
+            self.core.finish()
+        }
+
+        /// Waits for `timeout` at most until the other end has received every message that was sent
+        /// before. What it does with them is not known, only that no crash of this process can lose
+        /// them any more.
+        ///
+        /// Messages in the other direction are not received here meanwhile. Where some may stand in
+        /// front of the answer, another thread has to receive them.
+        ///
+        /// # Errors
+        ///
+        /// [`ErrorKind::Undrained`] if the time is up or the other end is gone, with the
+        /// [number](crate::Error::unreceived) of messages that it may not have received;
+        /// [`ErrorKind::InvalidInput`] where the other end speaks version 1 of the protocol, which
+        /// has no word for this; [`ErrorKind::Closed`], [`ErrorKind::Forked`], [`ErrorKind::Io`].
+        ///
+        /// ```
+        /// # use std::time::Duration;
+        /// # let (a, b) = ductworks::pair()?;
+        /// let reader = std::thread::spawn(move || while b.recv::<u32>().is_ok() {});
+        /// for number in 0..10 {
+        ///     a.send(&number)?;
+        /// }
+        /// a.drain(Duration::from_secs(10))?; // all ten have been received
+        /// # drop(a);
+        /// # reader.join().expect("no panic");
+        /// # Ok::<(), ductworks::Error>(())
+        /// ```
+        pub fn drain(&self, timeout: Duration) -> Result<()> {
+            self.core.drain(timeout)
+        }
     };
 }
 
@@ -238,8 +297,8 @@ macro_rules! receiving_methods {
         ///
         /// # Errors
         ///
-        /// [`ErrorKind::Disconnected`], [`ErrorKind::Reset`] or [`ErrorKind::Truncated`] at the
-        /// end; [`ErrorKind::Decode`] if the message, which is consumed, is no `T`;
+        /// [`ErrorKind::Disconnected`], [`ErrorKind::PeerDied`], [`ErrorKind::Reset`] or
+        /// [`ErrorKind::Truncated`] at the end; [`ErrorKind::Decode`] if the message, which is consumed, is no `T`;
         /// [`ErrorKind::TooLarge`] or [`ErrorKind::Protocol`], which close the duct;
         /// [`ErrorKind::Closed`], [`ErrorKind::Forked`], [`ErrorKind::Io`].
         ///

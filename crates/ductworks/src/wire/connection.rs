@@ -19,10 +19,10 @@ use super::{Framing, Head, Parsed, Violation};
 /// ```
 /// use ductworks::wire::{Framing, Multiprocessing, Parsed};
 ///
-/// let head = Multiprocessing::head(5).expect("5 bytes fit");
+/// let head = Multiprocessing.head(5).expect("5 bytes fit");
 /// assert_eq!(head.as_ref(), b"\x00\x00\x00\x05");
 /// let long = b"\xff\xff\xff\xff\x00\x00\x00\x00\x80\x00\x00\x00";
-/// assert_eq!(Multiprocessing::parse(long), Ok(Parsed::Payload { len: 1 << 31, head: 12 }));
+/// assert_eq!(Multiprocessing.parse(long), Ok(Parsed::Payload { len: 1 << 31, head: 12 }));
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Multiprocessing;
@@ -39,9 +39,11 @@ impl Multiprocessing {
 }
 
 impl Framing for Multiprocessing {
-    const PAYLOAD_MAX: u64 = u64::MAX;
+    fn payload_max(&self) -> u64 {
+        u64::MAX
+    }
 
-    fn head(len: usize) -> Option<Head> {
+    fn head(&self, len: usize) -> Option<Head> {
         if let Ok(len) = i32::try_from(len) {
             return Some(Head::new(&len.to_be_bytes()));
         }
@@ -51,7 +53,7 @@ impl Framing for Multiprocessing {
         Some(Head::new(&head))
     }
 
-    fn parse(bytes: &[u8]) -> Result<Parsed, Violation> {
+    fn parse(&self, bytes: &[u8]) -> Result<Parsed, Violation> {
         let Some((short, rest)) = bytes.split_first_chunk::<4>() else {
             return Ok(Parsed::Need(Self::SHORT_HEAD_LEN));
         };
@@ -81,9 +83,9 @@ mod tests {
     #[test]
     fn a_length_that_an_i32_holds_has_the_short_head_and_any_other_the_long_one() {
         for (len, head_len) in [(0, 4), (1, 4), (0x7fff_ffff, 4), (0x8000_0000, 12)] {
-            let head = Multiprocessing::head(len).unwrap();
+            let head = Multiprocessing.head(len).unwrap();
             assert_eq!(head.as_ref().len(), head_len, "{len}");
-            let parsed = Multiprocessing::parse(head.as_ref());
+            let parsed = Multiprocessing.parse(head.as_ref());
             let (len, head) = (len as u64, head_len);
             assert_eq!(parsed, Ok(Parsed::Payload { len, head }));
         }
@@ -91,10 +93,10 @@ mod tests {
 
     #[test]
     fn every_prefix_of_a_head_asks_for_the_rest() {
-        let long = Multiprocessing::head(1 << 33).unwrap();
+        let long = Multiprocessing.head(1 << 33).unwrap();
         for end in 0..12 {
             let need = if end < 4 { 4 } else { 12 };
-            let parsed = Multiprocessing::parse(&long.as_ref()[..end]);
+            let parsed = Multiprocessing.parse(&long.as_ref()[..end]);
             assert_eq!(parsed, Ok(Parsed::Need(need)));
         }
     }
@@ -102,7 +104,7 @@ mod tests {
     #[test]
     fn a_negative_length_is_refused() {
         for found in [-2, i32::MIN] {
-            let parsed = Multiprocessing::parse(&found.to_be_bytes());
+            let parsed = Multiprocessing.parse(&found.to_be_bytes());
             assert_eq!(parsed, Err(Violation::Negative { found }));
         }
     }

@@ -5,7 +5,7 @@ use super::Framing;
 /// One end's part in a handshake: whole messages in, whole messages out.
 pub trait Handshake {
     /// How its messages are framed.
-    type Framing: Framing;
+    type Framing: Framing + Default;
 
     /// The longest message of the other end, in bytes.
     const MESSAGE_MAX: usize;

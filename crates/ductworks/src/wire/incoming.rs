@@ -1,10 +1,9 @@
 //! Takes frames apart, however the bytes arrive.
 
 use std::io;
-use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
-use super::{Body, Framing, HEAD_MAX, Parsed, Violation};
+use super::{Body, Control, Framing, HEAD_MAX, Parsed, Violation};
 
 /// Memory for a payload never exceeds twice what has arrived plus this, in bytes, whatever length
 /// the other end declares.
@@ -32,14 +31,14 @@ pub enum Step {
 /// ```
 /// use ductworks::wire::{Incoming, V1};
 ///
-/// let mut frame = Incoming::<V1>::default();
+/// let mut frame = Incoming::<Vec<u8>>::default();
 /// let stream = b"\x54\x00\x00\x00\x02hi\x54...";
-/// assert_eq!(frame.push(&stream[..3], 1024), Ok(3)); // any split will do
-/// assert_eq!(frame.push(&stream[3..], 1024), Ok(4)); // never beyond the frame's end
+/// assert_eq!(frame.push(&V1, &stream[..3], 1024), Ok(3)); // any split will do
+/// assert_eq!(frame.push(&V1, &stream[3..], 1024), Ok(4)); // never beyond the frame's end
 /// assert_eq!(frame.take(), Some(b"hi".to_vec()));
 /// ```
 #[derive(Debug)]
-pub struct Incoming<F, B = Vec<u8>> {
+pub struct Incoming<B = Vec<u8>> {
     head: [u8; HEAD_MAX],
     head_len: usize,
     /// The payload's length, once it is known.
@@ -47,10 +46,11 @@ pub struct Incoming<F, B = Vec<u8>> {
     payload: B,
     /// How many bytes are known to lie ready in the stream.
     ready: usize,
-    framing: PhantomData<fn() -> F>,
+    /// The frame is no message.
+    control: Option<Control>,
 }
 
-impl<F, B: Body> Default for Incoming<F, B> {
+impl<B: Body> Default for Incoming<B> {
     fn default() -> Self {
         Self {
             head: [0; HEAD_MAX],
@@ -58,12 +58,12 @@ impl<F, B: Body> Default for Incoming<F, B> {
             len: None,
             payload: B::default(),
             ready: 0,
-            framing: PhantomData,
+            control: None,
         }
     }
 }
 
-impl<F: Framing, B: Body> Incoming<F, B> {
+impl<B: Body> Incoming<B> {
     /// Whether no byte of a frame has been read yet.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
@@ -107,12 +107,12 @@ impl<F: Framing, B: Body> Incoming<F, B> {
     /// How many bytes the next [`fill`](Self::fill) asks for at most: what the current head, or
     /// else the payload, still lacks.
     #[must_use]
-    pub fn missing(&self) -> usize {
+    pub fn missing(&self, framing: &impl Framing) -> usize {
         match self.len {
             Some(len) => len - self.payload.len(),
-            None => match F::parse(&self.head[..self.head_len]) {
+            None => match framing.parse(&self.head[..self.head_len]) {
                 Ok(Parsed::Need(need)) => need.min(HEAD_MAX) - self.head_len,
-                Ok(Parsed::Payload { .. }) | Err(_) => 0,
+                Ok(Parsed::Payload { .. } | Parsed::Control(_)) | Err(_) => 0,
             },
         }
     }
@@ -120,11 +120,11 @@ impl<F: Framing, B: Body> Incoming<F, B> {
     /// Lets `read` write into the place where the frame's next bytes belong, which has room for at
     /// most `most` bytes and never for more than the current frame lacks. `read` returns the part
     /// of it that it filled.
-    pub fn fill<R>(&mut self, limit: usize, most: usize, read: R) -> Step
+    pub fn fill<R>(&mut self, framing: &impl Framing, limit: usize, most: usize, read: R) -> Step
     where
         R: for<'a> FnOnce(&'a mut [MaybeUninit<u8>]) -> io::Result<&'a mut [u8]>,
     {
-        let missing = self.missing().min(most);
+        let missing = self.missing(framing).min(most);
         if self.len.is_none() {
             let mut place = [MaybeUninit::uninit(); HEAD_MAX];
             return match read(&mut place[..missing]) {
@@ -133,7 +133,7 @@ impl<F: Framing, B: Body> Incoming<F, B> {
                     self.head[self.head_len..end].copy_from_slice(got);
                     self.head_len = end;
                     let count = got.len();
-                    match self.parse_head(limit) {
+                    match self.parse_head(framing, limit) {
                         Ok(Ok(())) => Step::Read(count),
                         Ok(Err(error)) => Step::Failed(error),
                         Err(violation) => Step::Violated(violation),
@@ -170,11 +170,16 @@ impl<F: Framing, B: Body> Incoming<F, B> {
     /// # Errors
     ///
     /// [`Violation`] if the bytes break the protocol, or declare more than `limit` bytes.
-    pub fn push(&mut self, bytes: &[u8], limit: usize) -> Result<usize, Violation> {
+    pub fn push(
+        &mut self,
+        framing: &impl Framing,
+        bytes: &[u8],
+        limit: usize,
+    ) -> Result<usize, Violation> {
         let mut taken = 0;
-        while taken < bytes.len() && !self.is_complete() {
+        while taken < bytes.len() && !self.is_complete() && self.control.is_none() {
             let rest = &bytes[taken..];
-            let step = self.fill(limit, rest.len(), |place| {
+            let step = self.fill(framing, limit, rest.len(), |place| {
                 // All of `place` is written: it is no longer than `rest`.
                 let filled = place.len().min(rest.len());
                 Ok(place[..filled].write_copy_of_slice(&rest[..filled]))
@@ -193,21 +198,21 @@ impl<F: Framing, B: Body> Incoming<F, B> {
         Ok(taken)
     }
 
-    /// Whether the frame would be complete with `byte` as its next one. It is not consumed.
+    /// Whether the frame would be a complete message with `byte` as its next one. It is not consumed.
     ///
     /// # Errors
     ///
     /// [`Violation`] if that byte would break the protocol.
-    pub fn completes_with(&self, byte: u8) -> Result<bool, Violation> {
+    pub fn completes_with(&self, framing: &impl Framing, byte: u8) -> Result<bool, Violation> {
         if let Some(len) = self.len {
             return Ok(self.payload.len() + 1 == len);
         }
         let mut head = self.head;
         head[self.head_len] = byte;
         let read = self.head_len + 1;
-        Ok(match F::parse(&head[..read])? {
+        Ok(match framing.parse(&head[..read])? {
             Parsed::Payload { len, head } => len <= (read - head) as u64,
-            Parsed::Need(_) => false,
+            Parsed::Need(_) | Parsed::Control(_) => false,
         })
     }
 
@@ -220,6 +225,15 @@ impl<F: Framing, B: Body> Incoming<F, B> {
         self.head_len = 0;
         self.len = None;
         Some(std::mem::take(&mut self.payload))
+    }
+
+    /// Takes what the frame says to this end's duct, and makes ready for the next frame, if it is a
+    /// complete one of that kind.
+    #[must_use]
+    pub fn take_control(&mut self) -> Option<Control> {
+        let control = self.control.take()?;
+        self.head_len = 0;
+        Some(control)
     }
 
     /// Offers the memory of an earlier payload for the next one. It is kept if it is of that
@@ -243,13 +257,18 @@ impl<F: Framing, B: Body> Incoming<F, B> {
         self.ready = ready;
     }
 
-    fn parse_head(&mut self, limit: usize) -> Result<io::Result<()>, Violation> {
-        let Parsed::Payload {
-            len: declared,
-            head,
-        } = F::parse(&self.head[..self.head_len])?
-        else {
-            return Ok(Ok(()));
+    fn parse_head(
+        &mut self,
+        framing: &impl Framing,
+        limit: usize,
+    ) -> Result<io::Result<()>, Violation> {
+        let (declared, head) = match framing.parse(&self.head[..self.head_len])? {
+            Parsed::Payload { len, head } => (len, head),
+            Parsed::Need(_) => return Ok(Ok(())),
+            Parsed::Control(control) => {
+                self.control = Some(control);
+                return Ok(Ok(()));
+            }
         };
         match usize::try_from(declared) {
             Ok(len) if len <= limit => {
@@ -298,7 +317,7 @@ mod tests {
     fn stream_of(messages: &[Vec<u8>]) -> Vec<u8> {
         let mut stream = Vec::new();
         for message in messages {
-            stream.extend_from_slice(V1::head(message.len()).unwrap().as_ref());
+            stream.extend_from_slice(V1.head(message.len()).unwrap().as_ref());
             stream.extend_from_slice(message);
         }
         stream
@@ -312,12 +331,12 @@ mod tests {
         ) {
             let stream = stream_of(&messages);
             let mut cuts = cuts.iter().cycle();
-            let mut frame = Incoming::<V1>::default();
+            let mut frame = Incoming::<Vec<u8>>::default();
             let mut decoded = Vec::new();
             let mut rest = &stream[..];
             while !rest.is_empty() {
                 let piece = &rest[..rest.len().min(*cuts.next().unwrap())];
-                let taken = frame.push(piece, 1024).unwrap();
+                let taken = frame.push(&V1, piece, 1024).unwrap();
                 rest = &rest[taken..];
                 if let Some(message) = frame.take() {
                     decoded.push(message);
@@ -332,17 +351,17 @@ mod tests {
             let mut stream = stream_of(&[message]);
             let end = stream.len();
             stream.extend_from_slice(&tail);
-            let mut frame = Incoming::<V1>::default();
-            prop_assert_eq!(frame.push(&stream, 1024), Ok(end));
+            let mut frame = Incoming::<Vec<u8>>::default();
+            prop_assert_eq!(frame.push(&V1, &stream, 1024), Ok(end));
             prop_assert!(frame.is_complete());
         }
 
         #[test]
         fn arbitrary_bytes_never_panic_and_never_exceed_the_limit(bytes in prop::collection::vec(any::<u8>(), 0..400), limit in 0usize..100) {
-            let mut frame = Incoming::<V1>::default();
+            let mut frame = Incoming::<Vec<u8>>::default();
             let mut rest = &bytes[..];
             while !rest.is_empty() {
-                match frame.push(rest, limit) {
+                match frame.push(&V1, rest, limit) {
                     Ok(taken) => rest = &rest[taken..],
                     Err(_) => break,
                 }
@@ -354,10 +373,10 @@ mod tests {
 
         #[test]
         fn memory_follows_what_has_arrived(arrived in 0usize..400_000) {
-            let mut frame = Incoming::<V1>::default();
-            frame.push(V1::head(1 << 30).unwrap().as_ref(), 1 << 30).unwrap();
+            let mut frame = Incoming::<Vec<u8>>::default();
+            frame.push(&V1, V1.head(1 << 30).unwrap().as_ref(), 1 << 30).unwrap();
             for chunk in vec![7; arrived].chunks(10_000) {
-                frame.push(chunk, 1 << 30).unwrap();
+                frame.push(&V1, chunk, 1 << 30).unwrap();
                 prop_assert!(frame.payload.capacity() <= 2 * frame.payload.len() + HEADROOM);
             }
         }
@@ -365,8 +384,8 @@ mod tests {
 
     #[test]
     fn a_wrong_magic_byte_is_refused_at_once() {
-        let mut frame = Incoming::<V1>::default();
-        let violation = frame.push(b"G", 10).unwrap_err();
+        let mut frame = Incoming::<Vec<u8>>::default();
+        let violation = frame.push(&V1, b"G", 10).unwrap_err();
         assert_eq!(
             violation,
             Violation::Magic {
@@ -378,8 +397,8 @@ mod tests {
 
     #[test]
     fn a_length_over_the_limit_is_refused_before_any_memory_is_taken() {
-        let mut frame = Incoming::<V1>::default();
-        let violation = frame.push(b"\x54\xff\xff\xff\xff", 10).unwrap_err();
+        let mut frame = Incoming::<Vec<u8>>::default();
+        let violation = frame.push(&V1, b"\x54\xff\xff\xff\xff", 10).unwrap_err();
         assert_eq!(
             violation,
             Violation::TooLarge {
@@ -392,11 +411,11 @@ mod tests {
 
     #[test]
     fn the_byte_that_would_complete_a_frame_is_known_before_it_is_read() {
-        let mut frame = Incoming::<V1>::default();
-        frame.push(b"\x54\0\0\0", 10).unwrap();
-        assert_eq!(frame.completes_with(0), Ok(true));
-        assert_eq!(frame.completes_with(2), Ok(false));
-        frame.push(b"\x02a", 10).unwrap();
-        assert_eq!(frame.completes_with(b'b'), Ok(true));
+        let mut frame = Incoming::<Vec<u8>>::default();
+        frame.push(&V1, b"\x54\0\0\0", 10).unwrap();
+        assert_eq!(frame.completes_with(&V1, 0), Ok(true));
+        assert_eq!(frame.completes_with(&V1, 2), Ok(false));
+        frame.push(&V1, b"\x02a", 10).unwrap();
+        assert_eq!(frame.completes_with(&V1, b'b'), Ok(true));
     }
 }

@@ -23,14 +23,16 @@ impl V1 {
 }
 
 impl Framing for V1 {
-    const PAYLOAD_MAX: u64 = u32::MAX as u64;
+    fn payload_max(&self) -> u64 {
+        u32::MAX.into()
+    }
 
-    fn head(len: usize) -> Option<Head> {
+    fn head(&self, len: usize) -> Option<Head> {
         let len = u32::try_from(len).ok()?.to_be_bytes();
         Some(Head::new(&[Self::MAGIC, len[0], len[1], len[2], len[3]]))
     }
 
-    fn parse(bytes: &[u8]) -> Result<Parsed, Violation> {
+    fn parse(&self, bytes: &[u8]) -> Result<Parsed, Violation> {
         match *bytes {
             [found, ..] if found != Self::MAGIC => Err(Violation::Magic {
                 expected: Self::MAGIC,

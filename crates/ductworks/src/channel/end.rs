@@ -1,0 +1,446 @@
+//! What the two ducts say to each other, and the orderly end.
+
+use std::io::{self, IoSlice};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::{Channel, NOBODY};
+use crate::error::{Error, ErrorKind, Result};
+use crate::gate::{Queue, Wait, closed};
+use crate::process::{self, Origin};
+use crate::stream::Stream;
+use crate::wire::{Body, Control, Framing, Outgoing, Violation};
+
+/// What is known of the other end.
+#[derive(Debug)]
+pub(super) struct Peer {
+    /// The largest message that it receives, in bytes.
+    pub(super) limit: AtomicU64,
+    /// It has said hello.
+    greeted: AtomicBool,
+    /// It has said farewell, and nothing else since.
+    pub(super) left: AtomicBool,
+    /// How many of this end's messages it has said to have received.
+    confirmed: AtomicU64,
+}
+
+impl Default for Peer {
+    fn default() -> Self {
+        Self {
+            limit: AtomicU64::new(u64::MAX),
+            greeted: AtomicBool::new(false),
+            left: AtomicBool::new(false),
+            confirmed: AtomicU64::new(0),
+        }
+    }
+}
+
+/// Where this end stands on the way to its own end.
+#[derive(Debug)]
+pub(super) struct Life {
+    origin: Origin,
+    /// It has been handed to another process.
+    exported: AtomicBool,
+    /// The process that used it last, or [`NOBODY`].
+    pub(super) user: AtomicU32,
+    sending: AtomicU8,
+}
+
+/// The values of `Life::sending`.
+const OPEN: u8 = 0;
+/// The farewell is accepted, and perhaps not yet written.
+const ENDING: u8 = 1;
+/// Nothing more is to be said.
+const FINISHED: u8 = 2;
+
+impl Default for Life {
+    fn default() -> Self {
+        Self {
+            origin: Origin::here(),
+            exported: AtomicBool::new(false),
+            user: AtomicU32::new(NOBODY),
+            sending: AtomicU8::new(OPEN),
+        }
+    }
+}
+
+impl Life {
+    fn may_be_shared(&self) -> bool {
+        self.exported.load(Ordering::Relaxed) || self.origin.may_be_shared()
+    }
+}
+
+/// The questions whether everything has been received, each way.
+#[derive(Debug, Default)]
+pub(super) struct Drains {
+    /// The last one that was asked here.
+    asked: AtomicU64,
+    /// The last one that the other end has answered.
+    answered: AtomicU64,
+    /// The last one of the other end that is still to be answered, or zero.
+    owed: AtomicU64,
+    /// How many threads wait for an answer.
+    waiting: AtomicU32,
+}
+
+/// The most frames that a call whose time is up still hears before the next message.
+const HEARD_AT_ONCE: u16 = 64;
+
+/// How long a closing end waits for a sender to notice, which is at once.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Wakes those who wait for an answer, when a receiver has let go of its turn.
+pub(super) struct Noticed<'a, F: Framing, B: Body>(pub(super) &'a Channel<F, B>);
+
+impl<F: Framing, B: Body> Drop for Noticed<'_, F, B> {
+    fn drop(&mut self) {
+        if self.0.drains.waiting.load(Ordering::SeqCst) != 0 {
+            self.0.gate.wake_all();
+        }
+    }
+}
+
+impl<F: Framing, B: Body> Channel<F, B> {
+    /// Notes the largest message, in bytes, that the other end receives. No larger one is sent.
+    pub fn set_peer_limit(&self, bytes: u64) {
+        self.peer.limit.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Notes that another process has been given a copy of this end.
+    pub fn share(&self) {
+        self.life.exported.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether this process has come by the end with a fork, and made no use of it.
+    #[must_use]
+    pub fn is_idle_copy(&self) -> bool {
+        !self.life.origin.is_here() && self.life.user.load(Ordering::Relaxed) != process::id()
+    }
+
+    /// Says something to the other end's duct, before or between the messages.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] where the framing cannot say it, and those of
+    /// [`send`](Self::send).
+    pub fn say<S: Stream>(&self, stream: &S, control: &Control, wait: &mut Wait<'_>) -> Result<()> {
+        let frame = self.framing.control(control).ok_or_else(cannot_say)?;
+        self.send_frame(stream, &mut [IoSlice::new(&frame)], None, wait)
+    }
+
+    /// Does what a frame of the other end's duct asks for.
+    pub(super) fn obey<S: Stream>(
+        &self,
+        stream: &S,
+        control: Control,
+        wait: &mut Wait<'_>,
+    ) -> Result<()> {
+        self.receiving.store(NOBODY, Ordering::Relaxed);
+        match control {
+            Control::End {
+                shared,
+                process,
+                received,
+                ..
+            } => {
+                // What this very process said of its own copy tells nothing of the other one.
+                if !(shared && process == process::identity()) {
+                    self.peer.left.store(true, Ordering::Relaxed);
+                }
+                if !shared {
+                    self.peer.confirmed.fetch_max(received, Ordering::SeqCst);
+                }
+            }
+            Control::Drain { id } => {
+                self.drains.owed.store(id, Ordering::SeqCst);
+                self.answer_drain(stream);
+            }
+            Control::Drained { id, received } => {
+                self.peer.confirmed.fetch_max(received, Ordering::SeqCst);
+                if id > self.drains.asked.load(Ordering::SeqCst) {
+                    let found = "an answer that nobody asked for";
+                    return Err(self.violate(Violation::Unexpected { found }));
+                }
+                self.drains.answered.fetch_max(id, Ordering::SeqCst);
+                self.gate.wake_all();
+            }
+            Control::Hello(hello) if !self.peer.greeted.swap(true, Ordering::Relaxed) => {
+                self.peer.limit.fetch_min(hello.limit, Ordering::Relaxed);
+            }
+            Control::Hello(_) | Control::Proof(_) | Control::Accept | Control::Refused => {
+                let found = control.name();
+                return Err(self.violate(Violation::Unexpected { found }));
+            }
+        }
+        // However many such frames come, they do not keep a call beyond its time.
+        wait.heard = wait.heard.saturating_add(1);
+        match wait.heard < HEARD_AT_ONCE || wait.deadline.allows_waiting() {
+            true => Ok(()),
+            false => Err(wait.deadline.error()),
+        }
+    }
+
+    /// Whether an answer is owed to the other end.
+    pub(super) fn owes_answer(&self) -> bool {
+        self.drains.owed.load(Ordering::SeqCst) != 0
+    }
+
+    /// Answers the other end's question, unless somebody who is sending will.
+    pub(super) fn answer_drain<S: Stream>(&self, stream: &S) {
+        while self.owes_answer() && !self.is_inherited(&self.sending) {
+            let Some(mut rest) = self.sender.try_take(&self.gate) else {
+                return; // Who has the turn looks when it is over.
+            };
+            match self.push_rest(stream, &mut rest) {
+                Ok(true) => self.answer_in_turn(stream, &mut rest),
+                Ok(false) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Answers the other end's question, if there is one, with nothing left to go out before.
+    pub(super) fn answer_in_turn<S: Stream>(&self, stream: &S, rest: &mut Outgoing) {
+        let id = self.drains.owed.swap(0, Ordering::SeqCst);
+        let received = self.counters.received.messages();
+        let answer = Control::Drained { id, received };
+        let Some(frame) = self.framing.control(&answer).filter(|_| id != 0) else {
+            return;
+        };
+        let written = match self.write(stream, &[IoSlice::new(&frame)]) {
+            Ok(written) => written.unwrap_or(0),
+            Err(_) => return, // The next send reports it.
+        };
+        if written < frame.len() {
+            self.sending.store(process::id(), Ordering::SeqCst);
+            rest.keep([&frame[written..]]);
+            self.unsent.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Waits until the other end's user has received everything that was sent before. Nothing is
+    /// received here meanwhile: while a message stands in front of the answer, another thread has to
+    /// receive it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Undrained`] at the deadline or the other end's end, with an upper bound of the
+    /// [number](Error::unreceived) of messages that it has not received;
+    /// [`ErrorKind::InvalidInput`] where the framing cannot ask; and those of [`poll`](Self::poll).
+    pub fn drain<S: Stream>(&self, stream: &S, wait: &mut Wait<'_>) -> Result<()> {
+        let sent = self.counters.sent.messages();
+        if !self.framing.says_farewell() {
+            return Err(cannot_say());
+        }
+        if self.is_confirmed(sent) {
+            return self.flush(stream, wait);
+        }
+        let id = self.drains.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        let is_drained =
+            || self.drains.answered.load(Ordering::SeqCst) >= id || self.is_confirmed(sent);
+        let asked = self.say(stream, &Control::Drain { id }, wait);
+        self.drains.waiting.fetch_add(1, Ordering::SeqCst);
+        let outcome = match asked {
+            // What it said before it went away may be answer enough.
+            Err(error) if error.kind() != ErrorKind::Disconnected => Err(error),
+            _ => self.await_answer(stream, &is_drained, wait),
+        };
+        self.drains.waiting.fetch_sub(1, Ordering::SeqCst);
+        match outcome {
+            Err(_) if is_drained() => Ok(()),
+            Err(error) => Err(self.undrained(error, sent)),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Whether the other end has said that it has received so many messages. What a copy of this end
+    /// has sent is not counted here, so nobody can tell where there may be one.
+    pub(super) fn is_confirmed(&self, sent: u64) -> bool {
+        !self.life.may_be_shared() && self.peer.confirmed.load(Ordering::SeqCst) >= sent
+    }
+
+    fn await_answer<S: Stream>(
+        &self,
+        stream: &S,
+        is_drained: &dyn Fn() -> bool,
+        wait: &mut Wait<'_>,
+    ) -> Result<()> {
+        while !is_drained() {
+            let received = self.counters.received.messages();
+            let looked = {
+                let _noticed = Noticed(self);
+                self.refuse_inherited(&self.receiving, "receiving")?;
+                match self.receiver.try_take(&self.gate) {
+                    Some(mut frame) => {
+                        self.poll_frame(stream, &mut frame, is_drained, wait)?;
+                        // Not a message, perhaps, but the end.
+                        if !is_drained() && self.is_over(stream)? {
+                            return Err(self.ended(&frame));
+                        }
+                        true
+                    }
+                    None => false,
+                }
+            };
+            let still = || {
+                let same = self.counters.received.messages() == received;
+                !is_drained() && same && (looked || self.receiver.is_taken())
+            };
+            self.gate
+                .sleep(None, Queue::Descriptor, still, wait)
+                .map_err(|error| self.explain(error))?;
+        }
+        Ok(())
+    }
+
+    fn undrained(&self, error: Error, sent: u64) -> Error {
+        let why = match error.kind() {
+            ErrorKind::TimedOut | ErrorKind::WouldBlock => "until the time was up",
+            ErrorKind::Disconnected
+            | ErrorKind::PeerDied
+            | ErrorKind::Reset
+            | ErrorKind::Truncated => "when the other end went away",
+            _ => return error,
+        };
+        let unreceived = sent.saturating_sub(self.peer.confirmed.load(Ordering::SeqCst));
+        let text = format!(
+            "of {sent} messages that were sent, up to {unreceived} had not been received {why}"
+        );
+        Error::new(ErrorKind::Undrained, text).with_unreceived(unreceived)
+    }
+
+    /// Ends the direction in which this end sends: the other end receives what was sent, and then the
+    /// end. Receiving goes on. Where the end has copies in other processes, it is over for all of
+    /// them.
+    ///
+    /// # Errors
+    ///
+    /// As for [`flush`](Self::flush).
+    pub fn finish<S: Stream>(&self, stream: &S, wait: &mut Wait<'_>) -> Result<()> {
+        let state = &self.life.sending;
+        if state.load(Ordering::SeqCst) == FINISHED {
+            return Ok(());
+        }
+        let taken = state.compare_exchange(OPEN, ENDING, Ordering::SeqCst, Ordering::SeqCst);
+        if taken.is_ok()
+            && self.framing.says_farewell()
+            && let Err(error) = self.say(stream, &self.farewell(true), wait)
+        {
+            state.store(OPEN, Ordering::SeqCst);
+            return Err(error);
+        }
+        self.flush(stream, wait)?;
+        let ended = {
+            let _active = self.gate.enter().map_err(|error| self.explain(error))?;
+            stream.finish()
+        };
+        match ended {
+            Ok(()) => {}
+            // It is over as it is.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
+            Err(error) => return Err(Error::os("end the sending direction", error)),
+        }
+        state.store(FINISHED, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Closes the channel without a farewell: the stream goes on elsewhere. The other end is not to
+    /// notice.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] in the middle of a message, with everything as it was.
+    pub fn abandon<S: Stream>(&self, stream: &S) -> Result<()> {
+        if self.has_partial() || self.has_unsent() {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "the duct is in the middle of a message, which only this end can complete: receive \
+                 it, or flush what was sent, before the descriptor is handed on",
+            ));
+        }
+        self.life.sending.store(FINISHED, Ordering::SeqCst);
+        self.close(stream);
+        Ok(())
+    }
+
+    /// Checks that messages may still be sent.
+    pub(super) fn refuse_finished(&self) -> Result<()> {
+        match self.life.sending.load(Ordering::SeqCst) {
+            OPEN => Ok(()),
+            _ if self.is_closed() => Err(self.explain(closed())),
+            _ => Err(Error::new(
+                ErrorKind::Closed,
+                "this end has finished sending; it can only receive",
+            )),
+        }
+    }
+
+    fn farewell(&self, finish: bool) -> Control {
+        Control::End {
+            shared: self.life.may_be_shared(),
+            finish,
+            process: process::identity(),
+            received: self.counters.received.messages(),
+        }
+    }
+
+    /// The last words of an end whose gate has just been closed: the rest of an accepted message, and
+    /// the farewell, as far as there is room. Nobody could act on a failure.
+    pub(super) fn say_farewell<S: Stream>(&self, stream: &S) {
+        let farewell = match self.life.sending.swap(FINISHED, Ordering::SeqCst) {
+            OPEN => self.framing.control(&self.farewell(false)),
+            _ => None,
+        };
+        if self.is_inherited(&self.sending) || (farewell.is_none() && !self.rest_waits()) {
+            return;
+        }
+        let until = Instant::now() + PATIENCE;
+        let mut rest = loop {
+            match self.sender.try_take(&self.gate) {
+                Some(rest) => break rest,
+                // A sender that waits for the descriptor has just been woken.
+                None if stream.descriptor().is_some() && Instant::now() < until => {
+                    std::thread::yield_now();
+                }
+                None => return,
+            }
+        };
+        while !rest.is_empty() {
+            match put(stream, rest.unsent()) {
+                Some(count) => rest.advance(count),
+                None => return,
+            }
+        }
+        let mut farewell = farewell.as_ref().map_or(&[][..], |frame| frame);
+        let mut stretched = false;
+        while !farewell.is_empty() {
+            match put(stream, farewell) {
+                Some(count) => farewell = &farewell[count..],
+                None if stretched => return,
+                None => {
+                    stream.stretch();
+                    stretched = true;
+                }
+            }
+        }
+        let _ = stream.flush();
+    }
+}
+
+/// Writes what can be written at once; nothing where that is nothing.
+fn put<S: Stream>(stream: &S, bytes: &[u8]) -> Option<usize> {
+    loop {
+        match stream.write(&[IoSlice::new(bytes)]) {
+            Ok(0) => return None,
+            Ok(count) => return Some(count),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+fn cannot_say() -> Error {
+    Error::new(
+        ErrorKind::InvalidInput,
+        "the other end speaks version 1 of the protocol, which has no word for this",
+    )
+}
