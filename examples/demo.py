@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import subprocess
 import sys
 import time
@@ -64,8 +65,8 @@ def step(text: str) -> None:
 
 
 CHILD = """
-import sys, ductworks
-with ductworks.connect(sys.argv[1]) as duct:
+import os, ductworks
+with ductworks.connect(os.environ.pop("DUCT")) as duct:
     for job in duct:
         duct.send({"text": job["text"], "words": len(job["text"].split())})
 """
@@ -73,9 +74,12 @@ with ductworks.connect(sys.argv[1]) as duct:
 
 def children_at_one_address() -> None:
     with ductworks.listen() as listener:
-        command = [sys.executable, "-c", CHILD, listener.address]
-        workers = [subprocess.Popen(command) for _ in range(2)]
-        ducts = [listener.accept(timeout=30) for _ in workers]
+        workers = []
+        ducts = []
+        for _ in range(2):
+            environment = {**os.environ, "DUCT": listener.ticket}  # A secret, and for one child.
+            workers.append(subprocess.Popen([sys.executable, "-c", CHILD], env=environment))
+            ducts.append(listener.accept(timeout=30))
     for duct, text in zip(ducts, ["count these four words", "and these"]):
         duct.send({"text": text}, timeout=10)
     while ducts:

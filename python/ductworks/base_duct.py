@@ -176,6 +176,15 @@ def _identity(address: Any) -> Optional[tuple[int, int]]:
     return facts.st_dev, facts.st_ino
 
 
+def _path_for_v2(duct: Any, constructor: Callable[[], Any], address: Any) -> Optional[str]:
+    """The path beside which version 2 of the protocol may be spoken, if it may: by a duct of
+    messages, over an ordinary Unix socket of this package's own making."""
+    plain = duct._carries_messages and constructor is unix_domain_socket_constructor
+    if plain and isinstance(address, str) and address and "\0" not in address:
+        return address if duct._is_plain() else None
+    return None
+
+
 class RawDuctParent(_native.RawDuct):
     """The end that listens. Its listener takes a single child and is then gone, so that parent and
     child are connected as if by an anonymous pair of sockets."""
@@ -199,6 +208,8 @@ class RawDuctParent(_native.RawDuct):
         self.listener_address: Any = None
         self.listener_socket: Any = None
         self.socket_timeout = timeout
+        self._carries_messages = False
+        self._second: Optional[_native.SecondDoor] = None
         self._place: Optional[_native.PrivatePath] = None
         self._binder: Optional[int] = None
         self._name: Optional[tuple[int, int]] = None
@@ -235,7 +246,7 @@ class RawDuctParent(_native.RawDuct):
         bound = False
         try:
             listener.settimeout(self.socket_timeout)
-            self._bind_listener(listener)
+            self._bind_listener(listener, listen_queue_depth)
             bound = True
             address = listener.getsockname()
             listener.listen(listen_queue_depth)
@@ -245,6 +256,7 @@ class RawDuctParent(_native.RawDuct):
                 self.server_listener_socket_destructor(listener)
             else:
                 listener.close()
+            self._close_second()
             if self._place is not None:
                 self._place.remove()
             raise
@@ -253,14 +265,21 @@ class RawDuctParent(_native.RawDuct):
         self._binder = os.getpid()
         self._name = _identity(address)
 
-    def _bind_listener(self, listener: Any) -> None:
+    def _bind_listener(self, listener: Any, listen_queue_depth: int) -> None:
+        constructor = self.server_listener_socket_constructor
+        path = _path_for_v2(self, constructor, self.bind_address)
         attempts = 1 if self._place is None else _ATTEMPTS
         for attempt in range(1, attempts + 1):
             if self._place is not None:
                 self._place.create()
             try:
+                # The name for version 2 comes first: whoever finds this one looks for that again.
+                if path is not None and self._second is None:
+                    depth = min(max(listen_queue_depth, 0), 0xFFFF)
+                    self._second = _native.SecondDoor.beside(path, depth)
                 listener.bind(self.bind_address)
             except FileNotFoundError:
+                self._close_second()
                 if attempt == attempts:
                     raise  # Else another process took the empty directory for a leftover.
             else:
@@ -281,15 +300,16 @@ class RawDuctParent(_native.RawDuct):
         self.bind()
         listener = self.listener_socket
         try:
-            connection = self._accept(listener, timeout)
+            accepted = self._accept(listener, timeout, self._second)
         except LocalSocketFault as error:
             self._drop_listener()
             raise CommunicationFaultException("Bind socket faulted!") from error
-        if connection is None:
+        if accepted is None:
             return False
+        connection, protocol = accepted
         try:
             connection.settimeout(self.socket_timeout)
-            self._attach(connection)
+            self._attach(connection, protocol)
         except BaseException:
             connection.close()
             raise
@@ -323,8 +343,14 @@ class RawDuctParent(_native.RawDuct):
             else:
                 listener.close()
         finally:
+            self._close_second()
             if self._place is not None:
                 self._place.remove()
+
+    def _close_second(self) -> None:
+        second, self._second = self._second, None
+        if second is not None:
+            second.close()
 
     def get_conn_file_descriptor(self) -> int:
         """The descriptor of the connected socket; the older name of :meth:`fileno`."""
@@ -354,6 +380,7 @@ class RawDuctChild(_native.RawDuct):
         self.socket_destructor = socket_destructor
         self.connect_address = connect_address
         self.socket_timeout = timeout
+        self._carries_messages = False
 
     @property
     def socket(self) -> Any:
@@ -391,22 +418,31 @@ class RawDuctChild(_native.RawDuct):
         """One attempt, which waits while the listener's queue is full."""
         deadline = None if self.socket_timeout is None else time.monotonic() + self.socket_timeout
         pause = _FIRST_PAUSE
+        path = _path_for_v2(self, self.socket_constructor, self.connect_address)
         while True:
-            new_socket = self.socket_constructor()
+            new_socket, protocol = None, 1
             try:
-                new_socket.settimeout(self.socket_timeout)
-                new_socket.connect(self.connect_address)
-                _refuse_oneself(new_socket)
+                if path is not None:
+                    connected, protocol = _native.connect_either(path)
+                    new_socket = socket.socket(fileno=connected.detach())
+                    new_socket.settimeout(self.socket_timeout)
+                else:
+                    new_socket = self.socket_constructor()
+                    new_socket.settimeout(self.socket_timeout)
+                    new_socket.connect(self.connect_address)
+                    _refuse_oneself(new_socket)
                 _native.verify_peer(new_socket.fileno())
-                return self._attach(new_socket)
+                return self._attach(new_socket, protocol)
             except BlockingIOError as error:
-                new_socket.close()
+                if new_socket is not None:
+                    new_socket.close()
                 # Anything else that would block is the user's own wish not to.
                 full = error.errno == errno.EAGAIN
                 if not full or (deadline is not None and time.monotonic() >= deadline):
                     raise
             except BaseException:
-                new_socket.close()
+                if new_socket is not None:
+                    new_socket.close()
                 raise
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
-import multiprocessing.process
 import multiprocessing.reduction
-import multiprocessing.util
 import os
 import time
-import weakref
 from collections.abc import Iterable
 from multiprocessing.connection import wait as _wait_for_any
 from typing import (
@@ -24,12 +20,34 @@ from typing import (
 )
 
 from ductworks import _native
+from ductworks._farewell import leave_at_exit
 from ductworks._native import DEFAULT_MESSAGE_LIMIT
 from ductworks.base_duct import NotConnectedException
-from ductworks.codecs import Codec, Typed, mirrored, resolve
+from ductworks.codecs import Codec, Named, Typed, mirrored, resolve
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeForm
+    from typing import TypedDict
+
+    from typing_extensions import TypeForm, Unpack
+
+    class _Listening(TypedDict, total=False):
+        """The options of :func:`listen` that have nothing to do with types."""
+
+        backlog: int
+        insecure: bool
+        v1: bool
+        reusable: bool
+        handshake_timeout: float
+        max_message_size: int
+
+    class _Connecting(TypedDict, total=False):
+        """The options of :func:`connect` that have nothing to do with types."""
+
+        timeout: Optional[float]
+        v1: bool
+        handshake_timeout: float
+        max_message_size: int
+
 
 __all__ = ["Address", "Duct", "Listener", "connect", "listen", "pair", "wait"]
 
@@ -66,7 +84,7 @@ class Duct(_native.Duct[SendT, RecvT]):
         max_message_size: int = DEFAULT_MESSAGE_LIMIT,
         protocol: Optional[int] = None,
     ) -> None:
-        _open.add(self)
+        leave_at_exit(self)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -93,43 +111,28 @@ def _reduce(duct: Duct[Any, Any]) -> tuple[Any, ...]:
 multiprocessing.reduction.register(Duct, _reduce)
 
 
-# The ducts that say farewell when the process ends.
-_open: weakref.WeakSet[Duct[Any, Any]] = weakref.WeakSet()
-
-
-def _leave() -> None:
-    for duct in list(_open):
-        duct._leave()
-
-
-def _leave_as_child(_: object = None) -> None:
-    # A child of multiprocessing ends without the ordinary exit, and begins without the finalizers
-    # of its parent.
-    multiprocessing.util.Finalize(None, _leave, exitpriority=-100)
-
-
-atexit.register(_leave)
-if multiprocessing.process.parent_process() is not None:
-    _leave_as_child()
-multiprocessing.util.register_after_fork(_leave_as_child, _leave_as_child)
-os.register_at_fork(after_in_parent=_native.forked)
-
-
 class Listener(Generic[SendT, RecvT]):
     """Accepts any number of ducts at one address; made by :func:`listen`.
 
     Iterating over it accepts one duct after another until it is closed.
     """
 
-    def __init__(self, listener: _native.Listener, codec: Any, max_message_size: int) -> None:
+    def __init__(self, listener: _native.DuctListener, codec: Any, max_message_size: int) -> None:
         self._listener = listener
         self._codec = codec
         self._max_message_size = max_message_size
 
     @property
     def address(self) -> str:
-        """Where to connect, fit for a command line or an environment variable."""
+        """Where it listens. There is no secret in it, and by itself it admits nobody."""
         return self._listener.address
+
+    @property
+    def ticket(self) -> str:
+        """What the next child needs to be let in: the address and a token. It is a secret: hand it
+        on in an environment variable or by another private way, not on a command line, which every
+        user of the host can read. Unless it is reusable, it admits one."""
+        return self._listener.ticket
 
     @property
     def closed(self) -> bool:
@@ -237,9 +240,7 @@ def listen(
     *,
     codec: str = "json",
     type: None = None,
-    backlog: int = ...,
-    insecure: bool = ...,
-    max_message_size: int = ...,
+    **options: Unpack[_Listening],
 ) -> Listener[Any, Any]: ...
 @overload
 def listen(
@@ -247,9 +248,7 @@ def listen(
     *,
     codec: Codec[SendT, RecvT],
     type: None = None,
-    backlog: int = ...,
-    insecure: bool = ...,
-    max_message_size: int = ...,
+    **options: Unpack[_Listening],
 ) -> Listener[SendT, RecvT]: ...
 @overload
 def listen(
@@ -257,9 +256,7 @@ def listen(
     *,
     codec: CodecPair[SendT, RecvT],
     type: None = None,
-    backlog: int = ...,
-    insecure: bool = ...,
-    max_message_size: int = ...,
+    **options: Unpack[_Listening],
 ) -> Listener[SendT, RecvT]: ...
 @overload
 def listen(
@@ -267,9 +264,7 @@ def listen(
     *,
     codec: str = "json",
     type: type[T],
-    backlog: int = ...,
-    insecure: bool = ...,
-    max_message_size: int = ...,
+    **options: Unpack[_Listening],
 ) -> Listener[T, T]: ...
 @overload
 def listen(
@@ -277,9 +272,7 @@ def listen(
     *,
     codec: str = "json",
     type: TypeForm[T],
-    backlog: int = ...,
-    insecure: bool = ...,
-    max_message_size: int = ...,
+    **options: Unpack[_Listening],
 ) -> Listener[T, T]: ...
 @overload
 def listen(
@@ -287,9 +280,7 @@ def listen(
     *,
     codec: str = "json",
     type: Any,
-    backlog: int = ...,
-    insecure: bool = ...,
-    max_message_size: int = ...,
+    **options: Unpack[_Listening],
 ) -> Listener[Any, Any]: ...
 def listen(
     address: Optional[Address] = None,
@@ -298,22 +289,41 @@ def listen(
     type: Any = None,
     backlog: int = 128,
     insecure: bool = False,
+    v1: bool = False,
+    reusable: bool = False,
+    handshake_timeout: float = 10.0,
     max_message_size: int = DEFAULT_MESSAGE_LIMIT,
 ) -> Listener[Any, Any]:
     """Listen for ducts at an address.
+
+    Whoever connects has to prove that they know the token in :attr:`Listener.ticket`. Others are
+    turned away while listening goes on; the logger ``ductworks`` tells who and why.
 
     :param address: Where. Default: a private, random Unix address. Port 0 lets the system choose
         one.
     :param codec: See :func:`pair`.
     :param type: See :func:`pair`.
     :param backlog: How many connections may wait to be accepted.
-    :param insecure: Allows a TCP address that other hosts can reach: anybody there can connect,
-        read along and change what is sent.
+    :param insecure: Allows a TCP address that other hosts can reach: whoever can read along there
+        can read and change what is sent, the token notwithstanding.
+    :param v1: Let those in who speak version 1 of the protocol, the original library among them.
+        They bring no token: whoever can reach the address is let in.
+    :param reusable: Let one ticket admit any number of ducts. Default: each admits one, and then
+        the listener has another.
+    :param handshake_timeout: How many seconds a client has to prove itself.
     :param max_message_size: See :func:`pair`.
     """
     codec = resolve(codec, type)
-    where = None if address is None else _text_of(address)
-    listener = _native.Listener(where, backlog=backlog, insecure=insecure)
+    listener = _native.DuctListener(
+        None if address is None else _text_of(address),
+        backlog=backlog,
+        insecure=insecure,
+        v1=v1,
+        reusable=reusable,
+        handshake_timeout=handshake_timeout,
+        limit=max_message_size,
+        codec=_name_on_the_wire(codec),
+    )
     return Listener(listener, codec, max_message_size)
 
 
@@ -321,55 +331,49 @@ def listen(
 def connect(
     address: Address,
     *,
-    timeout: Optional[float] = ...,
     codec: str = "json",
     type: None = None,
-    max_message_size: int = ...,
+    **options: Unpack[_Connecting],
 ) -> Duct[Any, Any]: ...
 @overload
 def connect(
     address: Address,
     *,
-    timeout: Optional[float] = ...,
     codec: Codec[SendT, RecvT],
     type: None = None,
-    max_message_size: int = ...,
+    **options: Unpack[_Connecting],
 ) -> Duct[SendT, RecvT]: ...
 @overload
 def connect(
     address: Address,
     *,
-    timeout: Optional[float] = ...,
     codec: CodecPair[SendT, RecvT],
     type: None = None,
-    max_message_size: int = ...,
+    **options: Unpack[_Connecting],
 ) -> Duct[SendT, RecvT]: ...
 @overload
 def connect(
     address: Address,
     *,
-    timeout: Optional[float] = ...,
     codec: str = "json",
     type: type[T],
-    max_message_size: int = ...,
+    **options: Unpack[_Connecting],
 ) -> Duct[T, T]: ...
 @overload
 def connect(
     address: Address,
     *,
-    timeout: Optional[float] = ...,
     codec: str = "json",
     type: TypeForm[T],
-    max_message_size: int = ...,
+    **options: Unpack[_Connecting],
 ) -> Duct[T, T]: ...
 @overload
 def connect(
     address: Address,
     *,
-    timeout: Optional[float] = ...,
     codec: str = "json",
     type: Any,
-    max_message_size: int = ...,
+    **options: Unpack[_Connecting],
 ) -> Duct[Any, Any]: ...
 def connect(
     address: Address,
@@ -377,22 +381,38 @@ def connect(
     timeout: Optional[float] = 5.0,
     codec: Any = "json",
     type: Any = None,
+    v1: bool = False,
+    handshake_timeout: float = 60.0,
     max_message_size: int = DEFAULT_MESSAGE_LIMIT,
 ) -> Duct[Any, Any]:
-    """Connect to an address, trying again while nobody listens there.
+    """Connect with a listener's ticket, trying again while nobody listens there.
 
-    :param address: Where.
+    :param address: The ticket; or an address, where the listener asks for no token.
     :param timeout: How many seconds to try; None tries for ever.
-    :param codec: See :func:`pair`.
+    :param codec: See :func:`pair`. If both sides use a named one, it has to be the same.
     :param type: See :func:`pair`.
-    :param max_message_size: See :func:`pair`.
+    :param v1: Speak version 1 of the protocol at a TCP address, which cannot tell by itself. At a
+        Unix address that is found out.
+    :param handshake_timeout: How many seconds the listener has to accept once it was reached.
+    :param max_message_size: See :func:`pair`. The smaller of what both sides say holds.
     :raises ConnectionRefusedError, FileNotFoundError: if nobody listened there until the time was
         up.
-    :raises PermissionError: if the listener runs as another user.
+    :raises PermissionError: if the listener runs as another user, refuses the ticket, or does not
+        know its token itself; or if the codecs differ.
+    :raises TimeoutError: if it was reached and did not accept.
+    :raises ConnectionResetError: if it went away before it accepted.
     """
     codec = resolve(codec, type)
-    where = _text_of(address)
-    socket = _native.connect(where, timeout=timeout)
+    ticket = _text_of(address)
+    socket = _native.connect_duct(
+        ticket,
+        timeout=timeout,
+        v1=v1,
+        handshake_timeout=handshake_timeout,
+        limit=max_message_size,
+        codec=_name_on_the_wire(codec),
+    )
+    where = _native.address_of(ticket)
     return Duct(socket, codec, address=where, max_message_size=max_message_size)
 
 
@@ -413,6 +433,15 @@ def wait(objects: Iterable[Any], timeout: Optional[float] = None) -> list[Any]:
         whole = [each for each in ready if not isinstance(each, _native.Duct) or each.poll()]
         if whole or not ready:
             return whole
+
+
+def _name_on_the_wire(codec: Any) -> str:
+    """The name by which two ends compare their codecs; none where they cannot be compared."""
+    if isinstance(codec, str):
+        return codec
+    if isinstance(codec, Typed):
+        return codec.format
+    return codec.name if isinstance(codec, Named) else ""
 
 
 def _text_of(address: Address) -> str:

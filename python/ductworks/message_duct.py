@@ -11,6 +11,7 @@ import socket
 from typing import Any, Callable, Optional
 
 from ductworks import _native
+from ductworks._farewell import leave_at_exit
 from ductworks._native import default_deserializer, default_serializer
 from ductworks.base_duct import (
     DuctworksException,
@@ -135,6 +136,7 @@ class MessageDuctParent(_native.MessageDuct):
         self.serialize = serialize
         self.deserialize = deserialize
         self.lock = lock
+        _take_in(socket_duct)
 
     @property
     def bind_address(self) -> Any:
@@ -219,8 +221,12 @@ class MessageDuctParent(_native.MessageDuct):
         :return: True if the child is connected now, False if the time is up.
         """
         if timeout == 60:  # The default of an object that takes no argument, too.
-            return bool(self.socket_duct.listen())
-        return bool(self.socket_duct.listen(timeout))
+            connected = bool(self.socket_duct.listen())
+        else:
+            connected = bool(self.socket_duct.listen(timeout))
+        if connected:
+            self._announce()
+        return connected
 
     def get_conn_file_descriptor(self) -> int:
         """The descriptor of the connection; the older name of :meth:`fileno`."""
@@ -252,6 +258,7 @@ class MessageDuctChild(_native.MessageDuct):
         self.serialize = serialize
         self.deserialize = deserialize
         self.lock = lock
+        _take_in(socket_duct)
 
     @property
     def connect_address(self) -> Any:
@@ -322,6 +329,7 @@ class MessageDuctChild(_native.MessageDuct):
             self.socket_duct.connect()  # An object may take no arguments.
         else:
             self.socket_duct.connect(connect_retry_count, connect_retry_delay)
+        self._announce()
 
     def get_conn_file_descriptor(self) -> int:
         """The descriptor of the connection; the older name of :meth:`fileno`."""
@@ -357,6 +365,14 @@ def create_psuedo_anonymous_duct_pair(
 
 
 create_pseudo_anonymous_duct_pair = create_psuedo_anonymous_duct_pair
+
+
+def _take_in(socket_duct: Any) -> None:
+    """Lets a raw duct that carries messages find out, at a Unix address, whether its other end
+    speaks version 2 of the protocol."""
+    if isinstance(socket_duct, (RawDuctParent, RawDuctChild)):
+        socket_duct._carries_messages = True
+        leave_at_exit(socket_duct)
 
 
 def _tcp_constructor_for(host: str) -> Callable[[], socket.socket]:

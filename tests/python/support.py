@@ -127,6 +127,11 @@ def frame(payload):
     return b"\x54" + struct.pack("!L", len(payload)) + payload
 
 
+def frame_v2(payload):
+    head = b"\xd2\x20" + bytes(6) + struct.pack("!Q", len(payload))
+    return (head + payload).ljust(128, b"\0")
+
+
 def read_exactly(sock, count):
     pieces = []
     while count:

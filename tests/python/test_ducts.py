@@ -52,6 +52,16 @@ def in_thread(operation):
     return thread
 
 
+def meet(listener, ticket=None, **options):
+    """Connect to a listener of this thread; both ends."""
+    ducts = []
+    ticket = ticket or listener.ticket
+    thread = in_thread(lambda: ducts.append(ductworks.connect(ticket, **options)))
+    accepted = listener.accept(PATIENCE)
+    thread.join(PATIENCE)
+    return ducts[0], accepted
+
+
 # Messages
 
 
@@ -296,9 +306,13 @@ def test_wait_takes_connections_sockets_sentinels_listeners_and_descriptors(ends
         a.send(1)
         c.send(1)
         left.send(b"1")
-        with ductworks.connect(listener.address):
+        client = in_thread(lambda: ductworks.connect(listener.ticket))
+        try:
             every = [b, d, right, process.sentinel, listener, reader]
             eventually(lambda: set(ductworks.wait(every)) == set(every), "everything being ready")
+        finally:
+            listener.accept(PATIENCE).close()
+            client.join(PATIENCE)
     os.close(reader)
     process.join(PATIENCE)
 
@@ -308,10 +322,10 @@ def test_wait_takes_connections_sockets_sentinels_listeners_and_descriptors(ends
 
 @pytest.mark.parametrize("address", [None, "tcp:127.0.0.1:0", "tcp:[::1]:0", ("127.0.0.1", 0)])
 @pytest.mark.parametrize("way", ["argv", "environment"])
-def test_an_address_reaches_a_child_as_text(address, way):
+def test_a_ticket_reaches_a_child_as_text(address, way):
     with ductworks.listen(address) as listener:
-        arguments = [listener.address] if way == "argv" else []
-        environment = {**os.environ, "DUCT": listener.address} if way == "environment" else None
+        arguments = [listener.ticket] if way == "argv" else []
+        environment = {**os.environ, "DUCT": listener.ticket} if way == "environment" else None
         command = [sys.executable, "-c", CHILD, *arguments]
         with subprocess.Popen(command, env=environment) as child:
             with listener.accept(PATIENCE) as duct:
@@ -324,15 +338,17 @@ def test_an_address_reaches_a_child_as_text(address, way):
 def test_every_form_of_an_address_is_accepted(tmp_path):
     path = tmp_path / "duct"
     for form in (path, str(path), f"unix:{path}"):
-        with ductworks.listen(form) as listener:
+        with ductworks.listen(form, v1=True) as listener:
             assert listener.address == f"unix:{path}"
-            for other in (path, str(path), listener.address):
-                with ductworks.connect(other) as client, listener.accept(PATIENCE) as server:
+            for other in (path, str(path), listener.address, listener.ticket):
+                client, server = meet(listener, other)
+                with client, server:
                     assert client.address == server.address == listener.address
-    with ductworks.listen(("localhost", 0)) as listener:
+    with ductworks.listen(("localhost", 0), v1=True) as listener:
         port = int(listener.address.rpartition(":")[2])
-        with ductworks.connect(("127.0.0.1", port)), listener.accept(PATIENCE):
-            pass
+        client, server = meet(listener, ("127.0.0.1", port), v1=True)
+        client.close()
+        server.close()
     with ductworks.listen(("::1", 0)) as listener:
         assert listener.address.startswith("tcp:[::1]:")
 
@@ -355,7 +371,7 @@ def test_connect_waits_for_the_listener(tmp_path):
     ducts = []
     thread = in_thread(lambda: ducts.append(ductworks.connect(address, timeout=PATIENCE)))
     wait_until_blocked(thread)
-    with ductworks.listen(address) as listener, listener.accept(PATIENCE):
+    with ductworks.listen(address, v1=True) as listener, listener.accept(PATIENCE):
         thread.join(PATIENCE)
         assert len(ducts) == 1
     ducts[0].close()
@@ -367,8 +383,7 @@ def test_connect_gives_up_in_time(tmp_path):
 
 
 def test_a_listener_is_an_iterable_that_close_ends():
-    listener = ductworks.listen()
-    clients = [ductworks.connect(listener.address) for _ in range(3)]
+    listener = ductworks.listen(reusable=True)
     accepted = []
 
     def serve():
@@ -377,6 +392,7 @@ def test_a_listener_is_an_iterable_that_close_ends():
             duct.send("hello")
 
     thread = in_thread(serve)
+    clients = [ductworks.connect(listener.ticket) for _ in range(3)]
     assert [client.recv(PATIENCE) for client in clients] == ["hello"] * 3
     listener.close()
     thread.join(PATIENCE)
@@ -415,9 +431,11 @@ def test_repr_tells_state_and_address(ends):
     assert repr(a) == "<ductworks.Duct pair, json, closed>"
     assert list(b) == []
     assert "ended" in repr(b)
-    with ductworks.listen() as listener:
+    with ductworks.listen(codec="raw") as listener:
         assert listener.address in repr(listener)
-        with ductworks.connect(listener.address, codec="raw") as duct:
+        assert listener.ticket not in repr(listener)
+        duct, server = meet(listener, codec="raw")
+        with duct, server:
             assert repr(duct).startswith(f"<ductworks.Duct {listener.address}, raw, open")
 
 

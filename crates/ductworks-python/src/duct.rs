@@ -19,7 +19,7 @@ use crate::end::End;
 use crate::error::raised;
 use crate::hook::{blocking, deadline};
 use crate::message::message_limit;
-use crate::socket::take_over;
+use crate::socket::{Socket, take_over};
 use crate::stats::Stats;
 
 /// The base of `ductworks.Duct`.
@@ -51,8 +51,9 @@ impl Duct {
         max_message_size: i128,
         protocol: Option<u8>,
     ) -> PyResult<Self> {
+        let admitted = socket.cast::<Socket>().map(Bound::get).ok();
         let given = match protocol {
-            None => None,
+            None => admitted.and_then(|socket| socket.version),
             Some(1) => Some(Version::V1),
             Some(2) => Some(Version::V2),
             Some(other) => {
@@ -61,15 +62,19 @@ impl Duct {
             }
         };
         let codec = Codec::of(codec)?;
-        let limit = message_limit(max_message_size, given.unwrap_or(Version::V2))?;
+        let limit = message_limit(max_message_size)?;
         let descriptor = take_over(socket)?;
         let version = given.unwrap_or_else(|| match Mark::of(&descriptor) {
             Some(Mark::V2) => Version::V2,
             _ => Version::V1,
         });
+        let end = End::new(descriptor, version, limit);
+        if let Some(agreed) = admitted.and_then(Socket::limit) {
+            end.channel.agree_on_limit(agreed);
+        }
         Ok(Self {
             codec,
-            end: End::new(descriptor, version, limit),
+            end,
             address,
             ended: AtomicBool::new(false),
         })

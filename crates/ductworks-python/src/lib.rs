@@ -17,6 +17,7 @@ mod message;
 mod pickle;
 mod place;
 mod raw;
+mod rendezvous;
 mod socket;
 mod stats;
 
@@ -38,6 +39,8 @@ mod _native {
     use crate::place::PrivatePath;
     #[pymodule_export]
     use crate::raw::{RawDuct, verify_peer};
+    #[pymodule_export]
+    use crate::rendezvous::{DuctListener, SecondDoor, address_of, connect_duct, connect_either};
     #[pymodule_export]
     use crate::socket::{Socket, pipe, socket_pair};
     #[pymodule_export]

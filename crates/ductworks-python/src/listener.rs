@@ -1,11 +1,11 @@
-//! Coming by connected sockets: listening, and connecting.
+//! Coming by the connections of multiprocessing: listening, and connecting.
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::Duration;
 
-use ductworks::engine::{Deadline, Lobby, Wait, greet};
+use ductworks::engine::{Deadline, Door, Lobby, Wait, Wire, greet};
 use ductworks::wire::Challenge;
-use ductworks::{Address, ConnectOptions, Error, ErrorKind, ListenOptions};
+use ductworks::{Address, ConnectOptions, Error, ErrorKind};
 use pyo3::exceptions::{PyEOFError, PyTimeoutError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -13,13 +13,14 @@ use pyo3::types::{PyBytes, PyType};
 
 use crate::error::raised;
 use crate::hook::{Signals, blocking, deadline};
+use crate::rendezvous::tell;
 use crate::socket::Socket;
 
 /// Accepts connected sockets at one address, after the authentication of `multiprocessing` where there
 /// is a key.
 #[pyclass(frozen, module = "ductworks._native")]
 pub(crate) struct Listener {
-    listener: ductworks::Listener,
+    door: Door,
     lobby: Option<Lobby<Challenge>>,
 }
 
@@ -40,20 +41,18 @@ impl Listener {
     ) -> PyResult<Self> {
         // The system has its own bounds, and takes the nearest.
         let backlog = u16::try_from(backlog.max(0)).unwrap_or(u16::MAX);
-        let options = ListenOptions::new()
-            .backlog(backlog)
-            .insecure_network(insecure);
-        let listener = py.detach(|| match address {
-            Some(address) => options.bind(address),
-            None => options.bind_private(),
+        let wires = &[Wire::Plain];
+        let door = py.detach(|| match address {
+            Some(address) => Door::bind(&address.parse()?, wires, backlog, insecure),
+            None => Door::bind_private(wires, backlog),
         });
         let lobby = authkey.map(|key| -> PyResult<_> {
             let key = key.as_bytes().to_vec();
             let make = move || Challenge::nonce().map(|nonce| Challenge::listener(&key, nonce));
-            Ok(Lobby::new(patience(handshake_timeout)?, make))
+            Ok(Lobby::new(Wire::Plain, patience(handshake_timeout)?, make).with_log(tell))
         });
         Ok(Self {
-            listener: listener.map_err(|error| failed(py, error))?,
+            door: door.map_err(|error| failed(py, error))?,
             lobby: lobby.transpose()?,
         })
     }
@@ -61,13 +60,13 @@ impl Listener {
     /// Where to connect.
     #[getter]
     fn address(&self) -> String {
-        self.listener.address().to_string()
+        self.door.address().to_string()
     }
 
     /// Whether it has been closed.
     #[getter]
     fn closed(&self) -> bool {
-        self.listener.is_closed()
+        self.door.is_closed()
     }
 
     /// Waits for somebody to connect, and to prove that they know the key if there is one. Those who
@@ -76,23 +75,25 @@ impl Listener {
     fn accept(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Socket> {
         let until = deadline(timeout)?;
         let accepted = blocking(py, until, |wait| match &self.lobby {
-            Some(lobby) => lobby.accept(&self.listener, wait),
-            None => self.listener.accept_socket(wait),
+            Some(lobby) => lobby
+                .accept(&self.door, wait)
+                .map(|admitted| admitted.socket),
+            None => self.door.accept(wait),
         });
         accepted.map(Socket::new).map_err(|error| failed(py, error))
     }
 
     /// The descriptor, readable when somebody waits to be accepted; -1 when it has been closed.
     fn fileno(&self) -> RawFd {
-        match self.listener.is_closed() {
+        match self.door.is_closed() {
             true => -1,
-            false => self.listener.as_fd().as_raw_fd(),
+            false => self.door.as_fd().as_raw_fd(),
         }
     }
 
     /// Stops listening and removes the name. Whoever waits in `accept` fails.
     fn close(&self, py: Python<'_>) {
-        py.detach(|| self.listener.close());
+        py.detach(|| self.door.close());
     }
 }
 
@@ -132,14 +133,14 @@ pub(crate) fn connect(
 
 type Raise = fn(Python<'_>, Error) -> PyErr;
 
-fn patience(seconds: f64) -> PyResult<Duration> {
+pub(crate) fn patience(seconds: f64) -> PyResult<Duration> {
     match deadline(Some(seconds))? {
         Deadline::Now => Ok(Duration::ZERO),
         _ => Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)),
     }
 }
 
-fn failed(py: Python<'_>, error: Error) -> PyErr {
+pub(crate) fn failed(py: Python<'_>, error: Error) -> PyErr {
     match error.kind() {
         ErrorKind::TimedOut | ErrorKind::WouldBlock => PyTimeoutError::new_err(error.to_string()),
         ErrorKind::InvalidAddress => PyValueError::new_err(error.to_string()),

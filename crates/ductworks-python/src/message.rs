@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ductworks::engine::{Channel, DEFAULT_MESSAGE_LIMIT, Deadline, Wait};
-use ductworks::wire::{Framing, Version};
+use ductworks::wire::{Control, Greeting, Hello, Mode, Version};
 use ductworks::{Error, ErrorKind};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -177,10 +177,18 @@ impl MessageDuct {
     }
 
     #[setter]
-    fn set_max_message_size(&self, bytes: i128) -> PyResult<()> {
-        self.limit
-            .store(message_limit(bytes, Version::V1)?, Ordering::Relaxed);
+    fn set_max_message_size(&self, py: Python<'_>, bytes: i128) -> PyResult<()> {
+        self.limit.store(message_limit(bytes)?, Ordering::Relaxed);
+        if self.parts().lock.is_none() {
+            // Else somebody may be in the middle of a message.
+            self.announce(py);
+        }
         Ok(())
+    }
+
+    /// Tells the other end the limit, where it speaks version 2 of the protocol.
+    fn _announce(&self, py: Python<'_>) {
+        self.announce(py);
     }
 
     /// Send a value to the other end, if connected.
@@ -263,8 +271,8 @@ impl MessageDuct {
         };
         let locked = duct.parts().lock.is_some();
         let outcome = if locked {
-            // Another process may share this end, so nothing may be taken from it here.
-            readable(py, link, until)
+            // Another process may share this end, so nothing of a message may be taken from it here.
+            readable_message(py, link, duct.parts().bound_lock(py).as_ref(), until)?
         } else {
             match link.channel.poll(&stream, &mut Wait::until(Deadline::Now)) {
                 Ok(false) if until != Deadline::Now => {
@@ -323,6 +331,25 @@ impl MessageDuct {
 impl MessageDuct {
     fn parts(&self) -> MutexGuard<'_, Parts> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Best effort: who has no room for it, or is gone, learns of the limit from a larger message.
+    fn announce(&self, py: Python<'_>) {
+        let Some(duct) = self.socket_duct(py) else {
+            return;
+        };
+        let Ok(raw) = duct.bind(py).cast::<RawDuct>() else {
+            return;
+        };
+        let Some(link) = raw.get().link() else { return };
+        let (Some(stream), Ok(nonce)) = (link.stream(), Greeting::nonce()) else {
+            return;
+        };
+        if *link.channel.framing() == Version::V2 {
+            let hello = Hello::new(Mode::Open, self.max_message_size() as u64, "", nonce);
+            let now = &mut Wait::until(Deadline::Now);
+            let _ = link.channel.say(&stream, &Control::Hello(hello), now);
+        }
     }
 
     fn route(&self, py: Python<'_>, doing: &str) -> PyResult<Route> {
@@ -424,6 +451,31 @@ fn push_rest(py: Python<'_>, object: &Py<PyAny>, channel: &Channel<Version, Memo
     }
 }
 
+/// Waits until something can be received that is not for the duct itself. False when the time is up.
+fn readable_message(
+    py: Python<'_>,
+    link: &Link,
+    lock: Option<&Bound<'_, PyAny>>,
+    until: Deadline,
+) -> PyResult<ductworks::Result<bool>> {
+    loop {
+        let outcome = readable(py, link, until);
+        if !matches!(outcome, Ok(true)) || *link.channel.framing() == Version::V1 {
+            return Ok(outcome);
+        }
+        if let Some(stream) = link.stream() {
+            let heard = Locked::with(lock, || Ok(link.channel.hear(&stream)))?;
+            if let Err(error) = heard {
+                return Ok(Err(error));
+            }
+        }
+        let outcome = readable(py, link, Deadline::Now);
+        if !matches!(outcome, Ok(false)) || until == Deadline::Now {
+            return Ok(outcome);
+        }
+    }
+}
+
 /// Waits until something can be read, and takes nothing. False when the time is up.
 fn readable(py: Python<'_>, link: &Link, until: Deadline) -> ductworks::Result<bool> {
     let Some(stream) = link.stream() else {
@@ -453,9 +505,10 @@ fn not_initialised() -> PyErr {
     PyRuntimeError::new_err("the duct has not been initialised: __init__ was not called, or failed")
 }
 
-/// The limit that a number of bytes is, if the wire can express it and memory can hold it.
-pub(crate) fn message_limit(bytes: i128, version: Version) -> PyResult<usize> {
-    let most = version.payload_max().min(isize::MAX as u64);
+/// The limit that a number of bytes is, if memory can hold so many. Version 1 of the protocol cannot
+/// express more than 4 GiB, whatever the limit.
+pub(crate) fn message_limit(bytes: i128) -> PyResult<usize> {
+    let most = isize::MAX as u64;
     match usize::try_from(bytes) {
         Ok(size) if size as u64 <= most => Ok(size),
         _ => Err(PyValueError::new_err(format!(

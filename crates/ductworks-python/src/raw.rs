@@ -1,18 +1,21 @@
 //! The raw duct: one end of a byte stream, under the message duct or by itself.
 
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ductworks::ErrorKind;
-use ductworks::engine::{self, Channel, Deadline, Gate, Interest, Socket, Stream};
+use ductworks::engine::{
+    self, Channel, Deadline, Door, Gate, Interest, Mark, Socket, Stream, Wait,
+};
 use ductworks::wire::Version;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyConnectionAbortedError, PyOSError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyType};
+use pyo3::types::{IntoPyDict, PyBytes, PyType};
 use pyo3::{PyTypeInfo, intern};
+use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, sockopt};
 
@@ -20,6 +23,7 @@ use crate::buffer::beginning;
 use crate::error::{is_timeout, local_fault, not_connected, raised};
 use crate::hook::{blocking, deadline};
 use crate::memory::Memory;
+use crate::rendezvous::SecondDoor;
 
 /// The base of the package's raw ducts. It sends and receives; its subclasses say how the socket
 /// comes to be and to its end.
@@ -92,6 +96,31 @@ fn wait_at(
     })
 }
 
+/// An epoll instance that is ready when somebody is at either of the two.
+fn watch_both(py: Python<'_>, listener: RawFd, door: &Door) -> PyResult<OwnedFd> {
+    if listener < 0 {
+        return Err(local_fault(py, "the local socket has been closed"));
+    }
+    // SAFETY: the listener's object, which the caller holds, says that this is its descriptor.
+    let listener = unsafe { BorrowedFd::borrow_raw(listener) };
+    let watch = || {
+        let both = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        for each in [listener, door.as_fd()] {
+            let data = epoll::EventData::new_u64(0);
+            epoll::add(&both, each, data, epoll::EventFlags::IN)?;
+        }
+        Ok(both)
+    };
+    watch().map_err(|error: Errno| std::io::Error::from(error).into())
+}
+
+/// An object of the `socket` module for a descriptor.
+fn python_socket(py: Python<'_>, socket: OwnedFd) -> PyResult<Bound<'_, PyAny>> {
+    let class = py.import("socket")?.getattr("socket")?;
+    let number = socket.into_raw_fd();
+    class.call((), Some(&[("fileno", number)].into_py_dict(py)?))
+}
+
 #[pymethods]
 impl RawDuct {
     /// A subclass initialises itself, in `__init__`.
@@ -104,20 +133,50 @@ impl RawDuct {
         }
     }
 
-    /// Makes a connected socket the one of this duct.
-    fn _attach(slf: &Bound<'_, Self>, socket: Bound<'_, PyAny>) -> PyResult<()> {
+    /// Makes a connected socket the one of this duct. Version 2 of the protocol is only for sockets that
+    /// are plain.
+    #[pyo3(signature = (socket, protocol = 1))]
+    fn _attach(slf: &Bound<'_, Self>, socket: Bound<'_, PyAny>, protocol: u8) -> PyResult<()> {
         let plain = match uses_own_methods(slf)? {
             true => plain_descriptor(&socket)?,
             false => None,
         };
+        let version = match protocol {
+            2 => Version::V2,
+            _ => Version::V1,
+        };
         let link = Link {
-            channel: Channel::new(Version::V1),
+            channel: Channel::new(version),
             socket: socket.unbind(),
             plain,
         };
+        if version == Version::V2
+            && let Some(stream) = link.stream()
+        {
+            Mark::V2
+                .put(stream.0)
+                .map_err(|error| raised(slf.py(), error))?;
+        }
         let before = slf.get().slot().replace(Arc::new(link));
         drop(before); // Not under the lock: a socket of the user's may run code as it goes.
         Ok(())
+    }
+
+    /// Whether the methods that move data are those of this class.
+    fn _is_plain(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        uses_own_methods(slf)
+    }
+
+    /// Says farewell as its process ends, unless this is a forked copy that was never used.
+    fn _leave(&self, py: Python<'_>) {
+        let Some(link) = self.link() else { return };
+        let channel = &link.channel;
+        if *channel.framing() == Version::V2
+            && !channel.is_idle_copy()
+            && let Some(stream) = link.stream()
+        {
+            py.detach(|| channel.close(&stream));
+        }
     }
 
     /// Takes the socket away again: whoever waits in it fails with NotConnectedException, and when
@@ -139,20 +198,45 @@ impl RawDuct {
         self.slot().as_ref().map(|link| link.socket.clone_ref(py))
     }
 
-    /// Waits for a connection that may come in, and returns its socket, or None when the time is up.
-    /// Processes of other users are turned away.
+    /// Waits for a connection that may come in, and returns its socket and the version of the protocol
+    /// that is spoken there, or None when the time is up. Processes of other users are turned away.
+    #[pyo3(signature = (listener, timeout, second = None))]
     fn _accept<'py>(
         &self,
         py: Python<'py>,
         listener: &Bound<'py, PyAny>,
         timeout: Option<f64>,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        second: Option<&SecondDoor>,
+    ) -> PyResult<Option<(Bound<'py, PyAny>, u8)>> {
         let until = deadline(timeout)?;
         let gate = Arc::clone(&*lock(&self.listening));
+        let number = || listener.call_method0("fileno")?.extract();
+        let both = match second {
+            Some(SecondDoor(door)) => Some((door, watch_both(py, number()?, door)?)),
+            None => None,
+        };
         loop {
-            let number = listener.call_method0("fileno")?.extract()?;
-            match wait_at(py, &gate, number, Interest::Readable, until) {
+            if let Some((door, both)) = &both {
+                let either = both.as_raw_fd();
+                match wait_at(py, &gate, either, Interest::Readable, until) {
+                    Ok(()) => {}
+                    Err(error) if is_timeout(py, &error) => return Ok(None),
+                    Err(error) => return Err(error),
+                }
+                match door.accept(&mut Wait::until(Deadline::Now)) {
+                    Ok(socket) => return Ok(Some((python_socket(py, socket)?, 2))),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(raised(py, error)),
+                }
+            }
+            let here = match both {
+                Some(_) => Deadline::Now,
+                None => until,
+            };
+            match wait_at(py, &gate, number()?, Interest::Readable, here) {
                 Ok(()) => {}
+                // Whoever was at the other door may have been a stranger.
+                Err(error) if is_timeout(py, &error) && both.is_some() => continue,
                 Err(error) if is_timeout(py, &error) => return Ok(None),
                 Err(error) => return Err(error),
             }
@@ -164,7 +248,7 @@ impl RawDuct {
                 Err(error) => return Err(error),
             };
             match prepare(&connection) {
-                Ok(()) => return Ok(Some(connection)),
+                Ok(()) => return Ok(Some((connection, 1))),
                 Err(_) => connection.call_method0("close")?,
             };
         }
@@ -331,14 +415,18 @@ impl RawDuct {
 impl RawDuct {
     /// The connection, or NotConnectedException.
     pub(crate) fn connected(&self, py: Python<'_>, doing: &str) -> PyResult<Arc<Link>> {
-        let link = self.slot().clone();
-        let link = link.ok_or_else(|| not_connected(py, doing))?;
+        let link = self.link().ok_or_else(|| not_connected(py, doing))?;
         match link.plain {
             Some(number) if link.fileno(py)? != number => {
                 Err(local_fault(py, "the local socket has been closed"))
             }
             _ => Ok(link),
         }
+    }
+
+    /// The connection, if there is one.
+    pub(crate) fn link(&self) -> Option<Arc<Link>> {
+        self.slot().clone()
     }
 
     fn slot(&self) -> MutexGuard<'_, Option<Arc<Link>>> {

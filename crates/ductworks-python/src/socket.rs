@@ -3,7 +3,8 @@
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, PoisonError};
 
-use ductworks::engine::{self, Mark};
+use ductworks::engine::{self, Admitted, Mark};
+use ductworks::wire::{Greeting, Terms, Version};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use rustix::net::sockopt;
@@ -13,16 +14,48 @@ use crate::error::raised;
 /// An owned, connected socket, which whoever takes it over empties. What is left in it is closed with
 /// it.
 #[pyclass(frozen, module = "ductworks._native")]
-pub(crate) struct Socket(Mutex<Option<OwnedFd>>);
+pub(crate) struct Socket {
+    slot: Mutex<Option<OwnedFd>>,
+    /// What a handshake has agreed on.
+    terms: Option<Terms>,
+    /// The version of the protocol, where that is known.
+    pub(crate) version: Option<Version>,
+}
 
 impl Socket {
     pub(crate) fn new(socket: OwnedFd) -> Self {
-        Self(Mutex::new(Some(socket)))
+        Self {
+            slot: Mutex::new(Some(socket)),
+            terms: None,
+            version: None,
+        }
+    }
+
+    /// A connection that was let in, or has been.
+    pub(crate) fn admitted(admitted: Admitted<Greeting>) -> ductworks::Result<Self> {
+        let version = match admitted.handshake {
+            Some(_) => Version::V2,
+            None => Version::V1,
+        };
+        if version == Version::V2 {
+            Mark::V2.put(&admitted.socket)?;
+        }
+        Ok(Self {
+            terms: admitted.handshake.and_then(|greeting| greeting.agreed()),
+            version: Some(version),
+            ..Self::new(admitted.socket)
+        })
+    }
+
+    /// The largest message that both ends have agreed on, in bytes.
+    pub(crate) fn limit(&self) -> Option<u64> {
+        self.terms.as_ref().map(|terms| terms.limit)
     }
 
     /// Hands the descriptor over.
     pub(crate) fn take(&self) -> Option<OwnedFd> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.take()
     }
 }
 
@@ -30,7 +63,7 @@ impl Socket {
 impl Socket {
     /// The number of the descriptor; -1 when it has been given away or closed.
     fn fileno(&self) -> RawFd {
-        let slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
         slot.as_ref().map_or(-1, AsRawFd::as_raw_fd)
     }
 

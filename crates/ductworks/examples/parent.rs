@@ -11,9 +11,9 @@ use std::time::Duration;
 use ductworks::{ErrorKind, Parent};
 use serde::{Deserialize, Serialize};
 
-/// The environment variable that tells the child where to connect. This program is its own child:
-/// with the variable it is the child, without it the parent.
-const ADDRESS: &str = "PARENT_EXAMPLE_ADDRESS";
+/// The environment variable with the child's ticket. This program is its own child: with the variable it
+/// is the child, without it the parent.
+const TICKET: &str = "PARENT_EXAMPLE_TICKET";
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Request {
@@ -28,8 +28,8 @@ enum Answer {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    match env::var(ADDRESS) {
-        Ok(address) => child(&address),
+    match env::var(TICKET) {
+        Ok(ticket) => child(&ticket),
         Err(_) => {
             parent(Parent::bind()?)?;
             parent(Parent::bind_to("tcp:127.0.0.1:0")?)
@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn parent(parent: Parent) -> Result<(), Box<dyn Error>> {
     println!("listening at {}", parent.address());
     let mut process = Command::new(env::current_exe()?)
-        .env(ADDRESS, parent.address().to_string())
+        .env(TICKET, parent.ticket().to_string())
         .spawn()?;
     let duct = parent.listen(Duration::from_secs(60))?;
     println!("process {} has connected", process.id());
@@ -67,8 +67,8 @@ fn parent(parent: Parent) -> Result<(), Box<dyn Error>> {
     }
 }
 
-fn child(address: &str) -> Result<(), Box<dyn Error>> {
-    let duct = ductworks::connect(address)?;
+fn child(ticket: &str) -> Result<(), Box<dyn Error>> {
+    let duct = ductworks::connect(ticket)?;
     loop {
         let request = match duct.recv() {
             Ok(request) => request,

@@ -9,26 +9,26 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use ductworks::{Duct, ErrorKind, Listener};
+use ductworks::{Duct, ErrorKind, ListenOptions};
 
-/// Tells a worker where to connect. Without it, this program is the one that hands out the jobs.
-const ADDRESS: &str = "WORKERS_EXAMPLE_ADDRESS";
+/// A worker's ticket. Without it, this program is the one that hands out the jobs.
+const TICKET: &str = "WORKERS_EXAMPLE_TICKET";
 
 const WORKERS: usize = 3;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    match env::var(ADDRESS) {
-        Ok(address) => worker(&address),
+    match env::var(TICKET) {
+        Ok(ticket) => worker(&ticket),
         Err(_) => manager(),
     }
 }
 
 fn manager() -> Result<(), Box<dyn Error>> {
-    let listener = Listener::bind_private()?;
+    let listener = ListenOptions::new().reusable(true).bind_private()?;
     println!("listening at {}", listener.address());
     let start = |_| {
         Command::new(env::current_exe()?)
-            .env(ADDRESS, listener.address().to_string())
+            .env(TICKET, listener.ticket().to_string())
             .spawn()
     };
     let processes = (0..WORKERS).map(start).collect::<Result<Vec<Child>, _>>()?;
@@ -69,8 +69,8 @@ fn serve(duct: Duct, jobs: &Mutex<impl Iterator<Item = u64>>) -> ductworks::Resu
     }
 }
 
-fn worker(address: &str) -> Result<(), Box<dyn Error>> {
-    let duct = ductworks::connect(address)?;
+fn worker(ticket: &str) -> Result<(), Box<dyn Error>> {
+    let duct = ductworks::connect(ticket)?;
     duct.send(&std::process::id())?;
     loop {
         match duct.recv() {

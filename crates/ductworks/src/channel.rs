@@ -237,6 +237,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
 fn violated(violation: &Violation) -> Error {
     let kind = match violation {
         Violation::TooLarge { .. } => ErrorKind::TooLarge,
+        Violation::Refused => ErrorKind::PermissionDenied,
         Violation::Magic { .. }
         | Violation::Negative { .. }
         | Violation::Malformed { .. }

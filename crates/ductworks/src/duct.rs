@@ -12,10 +12,11 @@ use crate::channel::{Announced, Channel, Stats};
 use crate::codec::{Decode, Encode, Json};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::{Deadline, Wait};
+use crate::lobby::Admitted;
 use crate::memory::Memory;
 use crate::stream::Socket;
 use crate::transport::{self, Mark};
-use crate::wire::{Body, Version};
+use crate::wire::{Body, Greeting, Version};
 use methods::{common_methods, receiving_methods, sending_methods};
 
 /// Makes two connected ducts.
@@ -255,6 +256,24 @@ impl Duct {
         transport::adopt(unsafe { BorrowedFd::borrow_raw(descriptor) })?;
         // SAFETY: it is open, and the caller promises that nobody else owns it.
         Ok(Self::adopted(unsafe { OwnedFd::from_raw_fd(descriptor) }))
+    }
+
+    /// A duct over a connection that a listener has accepted, or that has been made to one. `limit` is
+    /// this side's own.
+    pub(crate) fn admitted(admitted: Admitted<Greeting>, limit: usize) -> Result<Self> {
+        let version = match admitted.handshake {
+            Some(_) => Version::V2,
+            None => Version::V1,
+        };
+        if version == Version::V2 {
+            Mark::V2.put(&admitted.socket)?;
+        }
+        let duct = Self::over(admitted.socket, version);
+        duct.core.channel.set_message_limit(limit);
+        if let Some(terms) = admitted.handshake.and_then(|greeting| greeting.agreed()) {
+            duct.core.channel.agree_on_limit(terms.limit);
+        }
+        Ok(duct)
     }
 
     /// A duct over a socket from elsewhere, which bears a mark where both its ends are ours.

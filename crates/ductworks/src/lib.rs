@@ -55,7 +55,7 @@
 //!
 //! fn main() -> Result<(), Box<dyn Error>> {
 //!     match env::var("DUCT") {
-//!         Ok(address) => count_words(&address),
+//!         Ok(ticket) => count_words(&ticket),
 //!         Err(_) => ask_a_worker(),
 //!     }
 //! }
@@ -63,7 +63,7 @@
 //! fn ask_a_worker() -> Result<(), Box<dyn Error>> {
 //!     let parent = Parent::bind()?;
 //!     let mut worker = Command::new(env::current_exe()?)
-//!         .env("DUCT", parent.address().to_string()) // unix:/run/user/1000/ductworks-.../duct
+//!         .env("DUCT", parent.ticket().to_string()) // a secret, so not an argument
 //!         .spawn()?;
 //!     let duct = parent.listen(Duration::from_secs(30))?;
 //!
@@ -77,8 +77,8 @@
 //!     Ok(())
 //! }
 //!
-//! fn count_words(address: &str) -> Result<(), Box<dyn Error>> {
-//!     let duct = ductworks::connect(address)?;
+//! fn count_words(ticket: &str) -> Result<(), Box<dyn Error>> {
+//!     let duct = ductworks::connect(ticket)?;
 //!     loop {
 //!         match duct.recv::<String>() {
 //!             Ok(text) => duct.send(&text.split_whitespace().count())?,
@@ -189,6 +189,7 @@
 mod address;
 mod channel;
 mod codec;
+mod door;
 mod duct;
 mod error;
 mod gate;
@@ -199,6 +200,7 @@ mod process;
 mod rendezvous;
 mod spin;
 mod stream;
+mod ticket;
 mod transport;
 mod turn;
 pub mod wire;
@@ -214,3 +216,4 @@ pub use duct::{Duct, Receiver, Sender, pair};
 pub use error::{Error, ErrorKind, Result};
 pub use listener::{ListenOptions, Listener};
 pub use rendezvous::{ConnectOptions, Parent, connect};
+pub use ticket::Ticket;

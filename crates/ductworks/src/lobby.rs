@@ -1,64 +1,103 @@
 //! Where those who have connected wait until they have proved themselves.
 
 use std::fmt;
-use std::os::fd::{AsFd, OwnedFd};
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
-use rustix::io::Errno;
 
 use crate::channel::Channel;
+use crate::door::{Door, watch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::{Deadline, Interest, Queue, Wait};
-use crate::listener::Listener;
 use crate::process;
 use crate::stream::Socket;
+use crate::transport::{self, Wire};
 use crate::wire::{Answer, Handshake};
 
 /// How many may wait at the same time. Where more come, the one that has waited longest has to go.
 const GUESTS_MAX: usize = 64;
 
-/// Accepts the connections of a [`Listener`] that pass a handshake.
+/// How many of these may be of one host on the network.
+const GUESTS_OF_A_HOST_MAX: usize = 8;
+
+/// Accepts the connections at a [`Door`] that pass a handshake.
 ///
 /// Everybody who connects gets a handshake of their own, all of them at the same time and without a
 /// thread. Who says something wrong, or has not finished within the lobby's patience, is turned away;
 /// listening goes on, and nobody has to wait for anybody else.
 ///
 /// ```
-/// use ductworks::Listener;
-/// use ductworks::engine::{Deadline, Lobby, Socket, Wait, greet};
+/// use ductworks::engine::{Deadline, Door, Lobby, Wait, Wire, greet};
 /// use ductworks::wire::Challenge;
 /// use std::time::Duration;
 ///
-/// let listener = Listener::bind_private()?;
-/// let address = listener.address().clone();
+/// let door = Door::bind_private(&[Wire::Plain], 128)?;
+/// let address = door.address().clone();
 /// let client = std::thread::spawn(move || {
 ///     let patience = Duration::from_secs(10);
 ///     let wait = &mut Wait::until(Deadline::after(patience));
 ///     let socket = ductworks::ConnectOptions::new().connect_socket(&address, wait)?;
-///     greet(&socket, Challenge::client(b"key", rand()), wait).map(|()| socket)
+///     greet(&socket, Challenge::client(b"key", rand()), wait).map(|_| socket)
 /// });
 /// # fn rand() -> [u8; 40] { [3; 40] }
 ///
-/// let lobby = Lobby::new(Duration::from_secs(10), || {
+/// let lobby = Lobby::new(Wire::Plain, Duration::from_secs(10), || {
 ///     Ok(Challenge::listener(b"key", rand()))
 /// });
-/// let ours = lobby.accept(&listener, &mut Wait::until(Deadline::Never))?;
+/// let ours = lobby.accept(&door, &mut Wait::until(Deadline::Never))?.socket;
 /// let theirs = client.join().expect("no panic")?;
 /// # Ok::<(), ductworks::Error>(())
 /// ```
 pub struct Lobby<H: Handshake> {
+    wire: Wire,
     patience: Duration,
     make: Box<dyn Fn() -> Result<H> + Send + Sync>,
+    log: Option<Log>,
     room: Mutex<Option<Room<H>>>,
 }
 
-/// The guests, and the descriptor that is ready when one of them, or the door, is.
+type Log = Box<dyn Fn(&Refusal) + Send + Sync>;
+
+/// Who was let in.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Admitted<H> {
+    /// The connection.
+    pub socket: OwnedFd,
+    /// The handshake that it has passed; nothing where its wire has none.
+    pub handshake: Option<H>,
+}
+
+/// Who was turned away, and why. The other end has not been told more than that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refusal {
+    /// Who it was: a process id, or an address on the network.
+    pub peer: String,
+    /// What was wrong.
+    pub reason: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "refused {}: {}", self.peer, self.reason)
+    }
+}
+
+/// The guests, who make the door ready as those who knock do.
 struct Room<H: Handshake> {
     guests: Vec<Guest<H>>,
-    ready: OwnedFd,
+    /// What is ready instead of the door, in a forked process.
+    own: Option<OwnedFd>,
     process: u32,
+    /// Those whose refusal has not been told yet.
+    refused: Vec<Refusal>,
+    /// How many were refused in all, and the last of them.
+    refusals: u64,
+    last_refusal: Option<Refusal>,
 }
 
 struct Guest<H: Handshake> {
@@ -66,13 +105,16 @@ struct Guest<H: Handshake> {
     channel: Channel<H::Framing>,
     handshake: H,
     until: Option<Instant>,
+    host: Option<IpAddr>,
+    /// It has heard what was said first.
+    is_here: bool,
 }
 
 /// What became of a guest.
 enum Outcome {
     Waits,
     Accepted,
-    Refused,
+    Refused(String),
 }
 
 impl<H: Handshake> fmt::Debug for Lobby<H> {
@@ -84,136 +126,243 @@ impl<H: Handshake> fmt::Debug for Lobby<H> {
 }
 
 impl<H: Handshake> Lobby<H> {
-    /// A lobby in which everybody has so much time for the handshake that `make` makes for them.
+    /// A lobby in which everybody who comes in by this wire has so much time for the handshake that
+    /// `make` makes for them.
     #[must_use]
-    pub fn new(patience: Duration, make: impl Fn() -> Result<H> + Send + Sync + 'static) -> Self {
+    pub fn new(
+        wire: Wire,
+        patience: Duration,
+        make: impl Fn() -> Result<H> + Send + Sync + 'static,
+    ) -> Self {
         Self {
+            wire,
             patience,
             make: Box::new(make),
+            log: None,
             room: Mutex::default(),
         }
     }
 
-    /// Waits for somebody who passes the handshake, and returns their socket.
+    /// The same lobby, which tells of everybody whom it turns away. With the feature `tracing` there is
+    /// an event for each in any case.
+    #[must_use]
+    pub fn with_log(mut self, log: impl Fn(&Refusal) + Send + Sync + 'static) -> Self {
+        self.log = Some(Box::new(log));
+        self
+    }
+
+    /// Waits for somebody who passes the handshake, if there is one at their entry.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Closed`] if the listener is closed, [`ErrorKind::WouldBlock`],
+    /// [`ErrorKind::Closed`] if the door is closed, [`ErrorKind::WouldBlock`],
     /// [`ErrorKind::TimedOut`], [`ErrorKind::Interrupted`], [`ErrorKind::Io`]. A failed handshake is
     /// none.
-    pub fn accept(&self, listener: &Listener, wait: &mut Wait<'_>) -> Result<OwnedFd> {
+    pub fn accept(&self, door: &Door, wait: &mut Wait<'_>) -> Result<Admitted<H>> {
         let until = wait.deadline;
-        let mut over = None;
+        let mut over: Option<Error> = None;
         loop {
-            let (ready, next) = {
+            let (refused, step) = {
                 let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
-                let room = Room::of_this_process(&mut room, listener)?;
-                if let Some(socket) = self.serve(room, listener)? {
-                    return Ok(socket);
-                }
+                let room = Room::of_this_process(&mut room, door)?;
+                let served = self.serve(room, door);
+                (std::mem::take(&mut room.refused), room.after(served))
+            };
+            refused.iter().for_each(|refusal| self.tell(refusal));
+            let (own, next) = match step? {
+                Served::Admitted(admitted) => return Ok(admitted),
                 // Not before a last look: the guests' time may be up as well.
-                if let Some(error) = over {
-                    return Err(error);
+                Served::Nobody { refusals, .. } if over.is_some() => {
+                    return Err(late(door, over.take(), refusals));
                 }
-                let next = room.guests.iter().filter_map(|guest| guest.until).min();
-                // The lobby's own may be replaced while this thread sleeps.
-                let ready = rustix::io::fcntl_dupfd_cloexec(&room.ready, 0)
-                    .map_err(|e| Error::os("wait for connections", e))?;
-                (ready, next)
+                Served::Nobody { own, next, .. } => (own, next),
             };
             wait.deadline = next.map_or(until, |next| until.or_at(next));
-            let descriptor = Some((ready.as_fd(), Interest::Readable));
-            let slept = listener
+            let ready = own.as_ref().map_or(door.as_fd(), OwnedFd::as_fd);
+            let descriptor = Some((ready, Interest::Readable));
+            let slept = door
                 .gate()
                 .sleep(descriptor, Queue::Descriptor, || true, wait);
             wait.deadline = until;
             match slept {
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::TimedOut => {
-                    over = (!until.allows_waiting()).then(|| listener.late(error));
+                    over = (!until.allows_waiting()).then_some(error);
                 }
                 Err(error) => return Err(error),
             }
         }
     }
 
+    fn tell(&self, refusal: &Refusal) {
+        #[cfg(feature = "tracing")]
+        tracing::warn!(peer = %refusal.peer, reason = %refusal.reason, "a connection was refused");
+        if let Some(log) = &self.log {
+            log(refusal);
+        }
+    }
+
     /// Lets in who is at the door, and hears whoever has something to say.
-    fn serve(&self, room: &mut Room<H>, listener: &Listener) -> Result<Option<OwnedFd>> {
+    fn serve(&self, room: &mut Room<H>, door: &Door) -> Result<Option<Admitted<H>>> {
         // Not for as long as somebody goes on connecting: the guests are to be heard as well.
         for _ in 0..GUESTS_MAX {
-            let Some(socket) = listener.next_socket()? else {
+            let Some((socket, wire)) = door.next()? else {
                 break;
             };
-            if room.guests.len() == GUESTS_MAX {
-                room.remove(0);
+            if wire != self.wire {
+                let handshake = None;
+                return Ok(Some(Admitted { socket, handshake }));
             }
-            if let Some(guest) = Guest::new(socket, (self.make)()?, self.patience) {
-                room.add(guest)?;
+            let guest = Guest::new(socket, (self.make)()?, self.patience);
+            room.make_way(door, guest.host);
+            match guest.is_here {
+                true => room.add(door, guest)?,
+                false => room.refuse(&guest, "it was gone again at once"),
             }
         }
         let mut index = 0;
         while let Some(guest) = room.guests.get_mut(index) {
             match guest.hear() {
                 Outcome::Waits => index += 1,
-                Outcome::Refused => drop(room.remove(index)),
-                Outcome::Accepted => return Ok(Some(room.remove(index).socket)),
+                Outcome::Refused(reason) => {
+                    let guest = room.remove(door, index);
+                    room.refuse(&guest, reason);
+                }
+                Outcome::Accepted => {
+                    let mut guest = room.remove(door, index);
+                    guest.handshake.admitted();
+                    return Ok(Some(Admitted {
+                        socket: guest.socket,
+                        handshake: Some(guest.handshake),
+                    }));
+                }
             }
         }
         Ok(None)
     }
 }
 
+/// What a look at the door and the guests has brought.
+enum Served<H> {
+    Admitted(Admitted<H>),
+    Nobody {
+        own: Option<OwnedFd>,
+        next: Option<Instant>,
+        refusals: Option<(u64, Refusal)>,
+    },
+}
+
+fn late(door: &Door, error: Option<Error>, refusals: Option<(u64, Refusal)>) -> Error {
+    let Some((count, last)) = refusals else {
+        let passed = || Error::new(ErrorKind::TimedOut, "timed out");
+        return door.late(error.unwrap_or_else(passed));
+    };
+    let text = format!(
+        "timed out: nobody got in at {}; refused so far: {count}, the last of them {}: {}",
+        door.address(),
+        last.peer,
+        last.reason
+    );
+    Error::new(ErrorKind::TimedOut, text)
+}
+
 impl<H: Handshake> Room<H> {
     /// A forked process shares its parent's epoll instance, and must not touch it.
-    fn of_this_process<'a>(
-        slot: &'a mut Option<Self>,
-        listener: &Listener,
-    ) -> Result<&'a mut Self> {
+    fn of_this_process<'a>(slot: &'a mut Option<Self>, door: &Door) -> Result<&'a mut Self> {
         let process = process::id();
         if slot.as_ref().is_none_or(|room| room.process != process) {
-            let failed = |e: Errno| Error::os("make an epoll instance", e);
-            let ready = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed)?;
-            let data = epoll::EventData::new_u64(0);
-            epoll::add(&ready, listener, data, epoll::EventFlags::IN).map_err(failed)?;
+            let own = door.watch_as_fork()?;
             *slot = Some(Self {
                 guests: Vec::new(),
-                ready,
+                own,
                 process,
+                refused: Vec::new(),
+                refusals: 0,
+                last_refusal: None,
             });
         }
         slot.as_mut()
             .ok_or_else(|| Error::new(ErrorKind::Io, "there is no room"))
     }
 
-    fn add(&mut self, guest: Guest<H>) -> Result<()> {
-        let data = epoll::EventData::new_u64(1);
-        epoll::add(&self.ready, &guest.socket, data, epoll::EventFlags::IN)
-            .map_err(|e| Error::os("watch a connection", e))?;
+    /// What there is to do after somebody was served, or nobody.
+    fn after(&self, served: Result<Option<Admitted<H>>>) -> Result<Served<H>> {
+        if let Some(admitted) = served? {
+            return Ok(Served::Admitted(admitted));
+        }
+        // The room's own may be replaced while this thread sleeps.
+        let own = self.own.as_ref().map(OwnedFd::try_clone).transpose();
+        let own = own.map_err(|e| Error::os("wait for connections", e))?;
+        let last = self.last_refusal.clone();
+        Ok(Served::Nobody {
+            own,
+            next: self.guests.iter().filter_map(|guest| guest.until).min(),
+            refusals: last.map(|last| (self.refusals, last)),
+        })
+    }
+
+    /// Makes room for one more, at the cost of who has waited longest.
+    fn make_way(&mut self, door: &Door, host: Option<IpAddr>) {
+        let of_this_host = |guest: &Guest<H>| host.is_some() && guest.host == host;
+        let count = self
+            .guests
+            .iter()
+            .filter(|guest| of_this_host(guest))
+            .count();
+        let oldest = match count >= GUESTS_OF_A_HOST_MAX {
+            true => self.guests.iter().position(of_this_host),
+            false => (self.guests.len() >= GUESTS_MAX).then_some(0),
+        };
+        if let Some(oldest) = oldest {
+            let guest = self.remove(door, oldest);
+            self.refuse(&guest, "it kept others waiting");
+        }
+    }
+
+    fn refuse(&mut self, guest: &Guest<H>, reason: impl Into<String>) {
+        let refusal = Refusal {
+            peer: transport::describe_peer(guest.socket.as_fd()),
+            reason: reason.into(),
+        };
+        self.refusals += 1;
+        self.last_refusal = Some(refusal.clone());
+        self.refused.push(refusal);
+    }
+
+    fn ready<'a>(&'a self, door: &'a Door) -> BorrowedFd<'a> {
+        self.own.as_ref().map_or(door.as_fd(), OwnedFd::as_fd)
+    }
+
+    fn add(&mut self, door: &Door, guest: Guest<H>) -> Result<()> {
+        watch(self.ready(door), &guest.socket)?;
         self.guests.push(guest);
         Ok(())
     }
 
-    fn remove(&mut self, index: usize) -> Guest<H> {
+    fn remove(&mut self, door: &Door, index: usize) -> Guest<H> {
         let guest = self.guests.remove(index);
         // Closing alone would not do where a forked process holds a copy.
-        let _ = epoll::delete(&self.ready, &guest.socket);
+        let _ = epoll::delete(self.ready(door), &guest.socket);
         guest
     }
 }
 
 impl<H: Handshake> Guest<H> {
-    /// Begins the handshake. Nothing if the other end is gone already.
-    fn new(socket: OwnedFd, mut handshake: H, patience: Duration) -> Option<Self> {
-        let opening = handshake.opening();
+    /// Begins the handshake.
+    fn new(socket: OwnedFd, handshake: H, patience: Duration) -> Self {
         let channel = Channel::default();
         channel.set_message_limit(H::MESSAGE_MAX);
-        let guest = Self {
+        let mut guest = Self {
+            host: transport::peer_host(socket.as_fd()),
             socket,
             channel,
             handshake,
             until: Instant::now().checked_add(patience),
+            is_here: true,
         };
-        guest.says(opening).then_some(guest)
+        let opening = guest.handshake.opening();
+        guest.is_here = guest.says(opening);
+        guest
     }
 
     /// Takes what the guest has said, without waiting for more.
@@ -224,19 +373,22 @@ impl<H: Handshake> Guest<H> {
                 Ok(message) => message,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     return match self.until {
-                        Some(until) if until <= Instant::now() => Outcome::Refused,
+                        Some(until) if until <= Instant::now() => {
+                            Outcome::Refused("it was too slow with its handshake".into())
+                        }
                         _ => Outcome::Waits,
                     };
                 }
-                Err(_) => return Outcome::Refused,
+                Err(error) => return Outcome::Refused(error.to_string()),
             };
             let (reply, end) = match self.handshake.answer(&message) {
                 Answer::Next(reply) => (Some(reply), None),
                 Answer::Accept(reply) => (reply, Some(Outcome::Accepted)),
-                Answer::Refuse { farewell, .. } => (farewell, Some(Outcome::Refused)),
+                Answer::Refuse { farewell, reason } => (farewell, Some(Outcome::Refused(reason))),
             };
             match (self.says(reply), end) {
-                (false, _) => return Outcome::Refused,
+                (_, Some(Outcome::Refused(reason))) => return Outcome::Refused(reason),
+                (false, _) => return Outcome::Refused("it went away in its handshake".into()),
                 (true, Some(outcome)) => return outcome,
                 (true, None) => {}
             }
@@ -255,14 +407,14 @@ impl<H: Handshake> Guest<H> {
 }
 
 /// Goes through a handshake on a connected socket, as the end that has something to lose by waiting
-/// for ever: `wait` bounds it as a whole.
+/// for ever: `wait` bounds it as a whole. Returns what the handshake has become.
 ///
 /// # Errors
 ///
 /// [`ErrorKind::PermissionDenied`] if either end refuses the other; [`ErrorKind::TimedOut`],
 /// [`ErrorKind::Disconnected`], [`ErrorKind::Truncated`], [`ErrorKind::Reset`],
 /// [`ErrorKind::TooLarge`], [`ErrorKind::Protocol`], [`ErrorKind::Interrupted`], [`ErrorKind::Io`].
-pub fn greet<H: Handshake>(socket: &OwnedFd, mut handshake: H, wait: &mut Wait<'_>) -> Result<()> {
+pub fn greet<H: Handshake>(socket: &OwnedFd, mut handshake: H, wait: &mut Wait<'_>) -> Result<H> {
     let channel = Channel::<H::Framing>::default();
     channel.set_message_limit(H::MESSAGE_MAX);
     let stream = Socket(socket);
@@ -273,8 +425,10 @@ pub fn greet<H: Handshake>(socket: &OwnedFd, mut handshake: H, wait: &mut Wait<'
         let message = channel.receive(&stream, wait)?;
         match handshake.answer(&message) {
             Answer::Next(reply) => channel.send(&stream, &[&reply], wait)?,
-            Answer::Accept(Some(reply)) => return channel.send(&stream, &[&reply], wait),
-            Answer::Accept(None) => return Ok(()),
+            Answer::Accept(Some(reply)) => {
+                return channel.send(&stream, &[&reply], wait).map(|()| handshake);
+            }
+            Answer::Accept(None) => return Ok(handshake),
             Answer::Refuse { farewell, reason } => {
                 if let Some(farewell) = farewell {
                     // The reason is what counts, whether they hear of it or not.

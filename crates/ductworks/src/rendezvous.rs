@@ -2,17 +2,20 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
 use crate::address::Address;
+use crate::channel::DEFAULT_MESSAGE_LIMIT;
 use crate::duct::Duct;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::{Deadline, Gate, Queue, Wait};
 use crate::listener::{ListenOptions, Listener};
-use crate::transport;
-use crate::wire::Version;
+use crate::lobby::{Admitted, greet};
+use crate::ticket::Ticket;
+use crate::transport::{self, Wire};
+use crate::wire::{Greeting, Terms};
 
 /// The side that binds an address, hands it to a child, and waits for the child to connect. Then the
 /// name is gone, and the two are connected as if by an anonymous pair.
@@ -22,9 +25,9 @@ use crate::wire::Version;
 /// use std::time::Duration;
 ///
 /// let parent = Parent::bind()?;
-/// let address = parent.address().to_string(); // for the child's arguments or environment
+/// let ticket = parent.ticket().to_string(); // a secret, for the child's environment
 ///
-/// let child = std::thread::spawn(move || connect(address)?.send("hello, parent"));
+/// let child = std::thread::spawn(move || connect(ticket)?.send("hello, parent"));
 ///
 /// let duct = parent.listen(Duration::from_secs(60))?;
 /// assert_eq!(duct.recv::<String>()?, "hello, parent");
@@ -33,7 +36,7 @@ use crate::wire::Version;
 /// ```
 #[derive(Debug)]
 pub struct Parent {
-    address: Address,
+    ticket: Ticket,
     listener: Mutex<Option<Arc<Listener>>>,
 }
 
@@ -75,18 +78,31 @@ impl Parent {
         ListenOptions::new().bind(address).map(Self::from)
     }
 
-    /// Where the child is to connect.
+    /// Where the child is to connect. There is no secret in it.
+    ///
+    /// ```
+    /// # use ductworks::Parent;
+    /// let parent = Parent::bind_to("tcp:127.0.0.1:0")?;
+    /// println!("waiting for a child at {}", parent.address());
+    /// # Ok::<(), ductworks::Error>(())
+    /// ```
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        self.ticket.address()
+    }
+
+    /// What the child needs to be let in: the address, and a token that admits one.
     ///
     /// ```
     /// # use ductworks::Parent;
     /// # let parent = Parent::bind()?;
     /// let mut worker = std::process::Command::new("worker");
-    /// worker.env("DUCT", parent.address().to_string());
+    /// worker.env("DUCT", parent.ticket().to_string());
     /// # Ok::<(), ductworks::Error>(())
     /// ```
     #[must_use]
-    pub fn address(&self) -> &Address {
-        &self.address
+    pub fn ticket(&self) -> &Ticket {
+        &self.ticket
     }
 
     /// Waits for the child for `timeout` at most. When it is in, nobody else can connect any more.
@@ -103,9 +119,11 @@ impl Parent {
     /// let error = parent.listen(Duration::ZERO).unwrap_err();
     /// assert_eq!(error.kind(), ErrorKind::TimedOut);
     ///
-    /// let child = connect(parent.address())?;
+    /// let ticket = parent.ticket().clone();
+    /// let child = std::thread::spawn(|| connect(ticket));
     /// let duct = parent.listen(Duration::from_secs(1))?;
-    /// assert!(connect(parent.address()).is_err());
+    /// # let child = child.join().expect("no panic")?;
+    /// assert!(connect(parent.ticket()).is_err());
     /// # Ok::<(), ductworks::Error>(())
     /// ```
     pub fn listen(&self, timeout: Duration) -> Result<Duct> {
@@ -130,7 +148,8 @@ impl Parent {
     /// # use ductworks::Parent;
     /// let parent = Parent::bind()?;
     /// parent.close();
-    /// assert!(!parent.address().path().expect("a Unix address").exists());
+    /// let directory = parent.address().path().and_then(|path| path.parent());
+    /// assert!(!directory.expect("a Unix address").exists());
     /// # Ok::<(), ductworks::Error>(())
     /// ```
     pub fn close(&self) {
@@ -148,7 +167,7 @@ impl From<Listener> for Parent {
     /// A parent of the first child that connects to the listener.
     fn from(listener: Listener) -> Self {
         Self {
-            address: listener.address().clone(),
+            ticket: listener.ticket(),
             listener: Mutex::new(Some(Arc::new(listener))),
         }
     }
@@ -161,32 +180,37 @@ fn already_connected() -> Error {
     )
 }
 
-/// Connects to an address, trying again for up to 5 seconds while nobody listens there. See
-/// [`ConnectOptions`] for other times.
+/// Connects with a ticket, or to an address that asks for none, trying again for up to 5 seconds while
+/// nobody listens there. Then the listener has a minute to accept. See [`ConnectOptions`] for other
+/// times.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::InvalidAddress`], [`ErrorKind::Unreachable`], [`ErrorKind::PermissionDenied`] if the
-/// listener runs as another user, [`ErrorKind::Io`].
+/// [`ErrorKind::InvalidAddress`]; [`ErrorKind::Unreachable`]; [`ErrorKind::PermissionDenied`] if the
+/// listener runs as another user, refuses the ticket, or does not know its token itself;
+/// [`ErrorKind::TimedOut`] if it does not accept; [`ErrorKind::Disconnected`] and its like if it went
+/// away meanwhile; [`ErrorKind::Protocol`] if it speaks something else; [`ErrorKind::Io`].
 ///
 /// ```
-/// use ductworks::{ErrorKind, Parent, connect};
+/// use ductworks::{Parent, connect};
 /// # use std::time::Duration;
 ///
 /// let parent = Parent::bind()?;
-/// let child = connect(parent.address())?;
-/// # let duct = parent.listen(Duration::from_secs(1))?;
+/// let ticket = parent.ticket().to_string();
+/// let child = std::thread::spawn(move || connect(ticket)?.send("here"));
+/// # let duct = parent.listen(Duration::from_secs(10))?;
+/// # child.join().expect("no panic")?;
 /// # Ok::<(), ductworks::Error>(())
 /// ```
-pub fn connect<A>(address: A) -> Result<Duct>
+pub fn connect<T>(ticket: T) -> Result<Duct>
 where
-    A: TryInto<Address>,
-    A::Error: Into<Error>,
+    T: TryInto<Ticket>,
+    T::Error: Into<Error>,
 {
-    ConnectOptions::new().connect(address)
+    ConnectOptions::new().connect(ticket)
 }
 
-/// How long to try to connect.
+/// How to connect, where the defaults do not fit.
 ///
 /// ```
 /// use ductworks::{ConnectOptions, ErrorKind};
@@ -202,7 +226,11 @@ where
 #[must_use]
 pub struct ConnectOptions {
     timeout: Duration,
+    handshake_timeout: Duration,
     retry: bool,
+    v1: bool,
+    message_limit: usize,
+    codec: String,
 }
 
 /// The pauses between attempts begin with this one and double.
@@ -215,18 +243,23 @@ impl Default for ConnectOptions {
     fn default() -> Self {
         Self {
             timeout: Duration::from_secs(5),
+            handshake_timeout: Duration::from_secs(60),
             retry: true,
+            v1: false,
+            message_limit: DEFAULT_MESSAGE_LIMIT,
+            codec: String::new(),
         }
     }
 }
 
 impl ConnectOptions {
-    /// The defaults: 5 seconds, with retries.
+    /// The defaults: 5 seconds, with retries, 60 seconds for the listener to accept, and messages of up
+    /// to 64 MiB.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How long to try, all attempts together.
+    /// How long to try to reach the listener, all attempts together.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -239,20 +272,81 @@ impl ConnectOptions {
         self
     }
 
+    /// How long to wait for a listener that was reached: it answers when its program accepts.
+    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.handshake_timeout = timeout;
+        self
+    }
+
+    /// Speaks version 1 of the protocol at a TCP address, which cannot tell itself. At a Unix address
+    /// that is found out.
+    pub fn v1(mut self, speak: bool) -> Self {
+        self.v1 = speak;
+        self
+    }
+
+    /// The largest message, in bytes, that may be sent or received: the smaller of what both sides
+    /// say holds.
+    pub fn message_limit(mut self, bytes: usize) -> Self {
+        self.message_limit = bytes;
+        self
+    }
+
+    /// The name of the codec that the other side has to use too. Unless both sides name theirs,
+    /// nothing is compared.
+    pub fn codec_name(mut self, name: impl Into<String>) -> Self {
+        self.codec = name.into();
+        self
+    }
+
     /// Connects.
     ///
     /// # Errors
     ///
     /// As for [`connect`].
-    pub fn connect<A>(&self, address: A) -> Result<Duct>
+    pub fn connect<T>(&self, ticket: T) -> Result<Duct>
     where
-        A: TryInto<Address>,
-        A::Error: Into<Error>,
+        T: TryInto<Ticket>,
+        T::Error: Into<Error>,
     {
-        let address = address.try_into().map_err(Into::into)?;
+        let ticket = ticket.try_into().map_err(Into::into)?;
         let wait = &mut Wait::until(Deadline::after(self.timeout));
-        self.connect_socket(&address, wait)
-            .map(|socket| Duct::over(socket, Version::V1))
+        Duct::admitted(self.connect_admitted(&ticket, wait)?, self.message_limit)
+    }
+
+    /// Connects, for those who make something else of it than a [`Duct`]. It is tried until the
+    /// deadline of `wait`, whatever the [timeout](Self::timeout).
+    ///
+    /// # Errors
+    ///
+    /// As for [`connect`], and [`ErrorKind::Interrupted`].
+    pub fn connect_admitted(
+        &self,
+        ticket: &Ticket,
+        wait: &mut Wait<'_>,
+    ) -> Result<Admitted<Greeting>> {
+        let (address, token) = (ticket.address(), ticket.token());
+        let (socket, wire) = self.reach(wait, |deadline| match address.path() {
+            Some(path) if token.is_none() => transport::connect_either(path),
+            None if self.v1 => {
+                transport::connect(address, deadline).map(|socket| (socket, Wire::Plain))
+            }
+            _ => transport::connect_v2(address, deadline).map(|socket| (socket, Wire::V2)),
+        })?;
+        let mut handshake = None;
+        if wire == Wire::V2 {
+            let terms = Terms {
+                limit: self.message_limit as u64,
+                codec: self.codec.clone(),
+            };
+            let greeting = Greeting::client(token, &terms, Greeting::nonce()?, [0; 32]);
+            let until = wait.deadline;
+            wait.deadline = Deadline::after(self.handshake_timeout);
+            let greeted = greet(&socket, greeting, wait);
+            wait.deadline = until;
+            handshake = Some(greeted.map_err(|error| not_let_in(address, error))?);
+        }
+        Ok(Admitted { socket, handshake })
     }
 
     /// Connects a socket, for those who make something else of it than a duct. It is tried until the
@@ -263,21 +357,33 @@ impl ConnectOptions {
     /// As for [`connect`], and [`ErrorKind::Interrupted`].
     ///
     /// ```
-    /// # use ductworks::{ConnectOptions, Parent};
-    /// # use ductworks::engine::{Deadline, Wait};
-    /// let parent = Parent::bind()?;
-    /// let wait = &mut Wait::until(Deadline::Never);
-    /// let socket = ConnectOptions::new().connect_socket(parent.address(), wait)?;
+    /// # use ductworks::ConnectOptions;
+    /// use ductworks::engine::{Deadline, Door, Wait, Wire};
+    /// let door = Door::bind_private(&[Wire::Plain], 128)?;
+    /// let wait = &mut Wait::until(Deadline::Now);
+    /// let socket = ConnectOptions::new().connect_socket(door.address(), wait)?;
     /// # Ok::<(), ductworks::Error>(())
     /// ```
     pub fn connect_socket(&self, address: &Address, wait: &mut Wait<'_>) -> Result<OwnedFd> {
+        self.reach(wait, |deadline| {
+            transport::connect(address, deadline).map(|socket| (socket, ()))
+        })
+        .map(|(socket, ())| socket)
+    }
+
+    /// Makes attempts until one succeeds, or none is worth the trouble.
+    fn reach<T>(
+        &self,
+        wait: &mut Wait<'_>,
+        attempt: impl Fn(Option<Instant>) -> Result<(OwnedFd, T)>,
+    ) -> Result<(OwnedFd, T)> {
         let until = wait.deadline;
         let mut pause = FIRST_PAUSE;
         loop {
-            let error = match transport::connect(address, until.moment()) {
-                Ok(socket) => {
+            let error = match attempt(until.moment()) {
+                Ok((socket, facts)) => {
                     transport::prepare(socket.as_fd())?;
-                    return Ok(socket);
+                    return Ok((socket, facts));
                 }
                 Err(error) => error,
             };
@@ -304,5 +410,24 @@ impl ConnectOptions {
                 _ => pause = (pause * 2).min(LONGEST_PAUSE),
             }
         }
+    }
+}
+
+/// Says whose handshake it was that failed.
+fn not_let_in(address: &Address, error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::TimedOut => Error::new(
+            ErrorKind::TimedOut,
+            format!("timed out: {address} was reached, but its listener did not accept"),
+        ),
+        ErrorKind::PermissionDenied => {
+            Error::new(ErrorKind::PermissionDenied, format!("{address}: {error}"))
+        }
+        ErrorKind::Disconnected | ErrorKind::Reset | ErrorKind::Truncated => {
+            let kind = error.kind();
+            let text = format!("{address}: the listener went away before it accepted: {error}");
+            Error::new(kind, text)
+        }
+        _ => error,
     }
 }

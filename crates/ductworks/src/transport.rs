@@ -5,7 +5,9 @@ pub(crate) mod private;
 mod tcp;
 mod unix;
 
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use rustix::io::{DupFlags, Errno};
@@ -15,7 +17,7 @@ use crate::address::Address;
 use crate::error::{Error, ErrorKind, Result};
 
 pub use mark::Mark;
-pub(crate) use unix::BoundPath;
+pub(crate) use unix::{BoundPath, bind_private};
 pub use unix::{pair, verify_peer};
 
 /// A listening socket, and the name that goes with it.
@@ -27,17 +29,88 @@ pub(crate) struct Bound {
     pub(crate) name: Option<BoundPath>,
 }
 
-/// Binds and listens at a fresh private Unix address.
-pub(crate) fn bind_private(backlog: i32) -> Result<Bound> {
-    unix::bind_private(backlog)
+/// Binds and listens at an address. On a Unix address each of the wires has a name of its own, and they
+/// are bound in their order.
+pub(crate) fn bind(
+    address: &Address,
+    wires: &[Wire],
+    backlog: i32,
+    insecure: bool,
+) -> Result<Vec<Bound>> {
+    match (address.path(), address.host(), address.port()) {
+        (Some(path), _, _) => unix::bind(path, wires, backlog),
+        (None, Some(host), Some(port)) => {
+            tcp::bind(host, port, backlog, insecure).map(|bound| vec![bound])
+        }
+        _ => Err(unusable(address)),
+    }
 }
 
-/// Binds and listens at an address.
-pub(crate) fn bind(address: &Address, backlog: i32, insecure: bool) -> Result<Bound> {
-    match (address.path(), address.host(), address.port()) {
-        (Some(path), _, _) => unix::bind(path, backlog),
-        (None, Some(host), Some(port)) => tcp::bind(host, port, backlog, insecure),
-        _ => Err(unusable(address)),
+/// What is spoken at a socket's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// Whatever the two sides know of each other: the original's wire, or `multiprocessing`'s. The name
+    /// of a Unix socket is that of its address.
+    Plain,
+    /// Version 2 of the protocol. The name of a Unix socket is that of its address and `.v2`.
+    V2,
+}
+
+/// What the name of a Unix socket over which version 2 is spoken has more than its address.
+pub(crate) const V2_SUFFIX: &str = ".v2";
+
+impl Wire {
+    /// The name for a Unix address.
+    fn path(self, address: &Path) -> PathBuf {
+        let mut path = address.as_os_str().to_owned();
+        if self == Self::V2 {
+            path.push(V2_SUFFIX);
+        }
+        path.into()
+    }
+}
+
+/// One attempt to connect to an address where either wire may be spoken, and which of them it is.
+///
+/// A parent that speaks both binds the name for version 2 first and removes it last. So whoever finds
+/// the plain name, and then still none for version 2, has found a parent that does not speak it.
+///
+/// # Errors
+///
+/// [`ErrorKind::Io`] if nobody listens there, or has room in the queue.
+pub fn connect_either(path: &Path) -> Result<(OwnedFd, Wire)> {
+    let newer = Wire::V2.path(path);
+    if newer.as_os_str().len() > crate::address::UNIX_PATH_MAX {
+        // No parent has room for that name either.
+        return unix::connect(path).map(|socket| (socket, Wire::Plain));
+    }
+    let is_absent = |error: &Error| {
+        let number = error.raw_os_error().map(Errno::from_raw_os_error);
+        matches!(number, Some(Errno::NOENT | Errno::CONNREFUSED))
+    };
+    match unix::connect(&newer) {
+        Err(error) if is_absent(&error) => {}
+        outcome => return outcome.map(|socket| (socket, Wire::V2)),
+    }
+    std::fs::symlink_metadata(path)
+        .map_err(|e| Error::os(format_args!("connect to {}", path.display()), e))?;
+    match unix::connect(&newer) {
+        Err(error) if is_absent(&error) => {}
+        outcome => return outcome.map(|socket| (socket, Wire::V2)),
+    }
+    unix::connect(path).map(|socket| (socket, Wire::Plain))
+}
+
+/// Whether nobody listens any more at the name for a wire.
+pub(crate) fn is_abandoned(path: &Path, wire: Wire) -> bool {
+    private::is_bound(&wire.path(path)) == Some(false)
+}
+
+/// One attempt to connect to an address where version 2 is spoken.
+pub(crate) fn connect_v2(address: &Address, deadline: Option<Instant>) -> Result<OwnedFd> {
+    match address.path() {
+        Some(path) => unix::connect(&Wire::V2.path(path)),
+        None => connect(address, deadline),
     }
 }
 
@@ -124,6 +197,26 @@ pub(crate) fn adopt(socket: BorrowedFd<'_>) -> Result<()> {
     rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::CLOEXEC)
         .map_err(|e| Error::os("set close-on-exec", e))?;
     prepare(socket)
+}
+
+/// The host at the other end of a TCP socket.
+pub(crate) fn peer_host(socket: BorrowedFd<'_>) -> Option<IpAddr> {
+    let address = rustix::net::getpeername(socket).ok()??;
+    SocketAddr::try_from(address)
+        .ok()
+        .map(|address| address.ip().to_canonical())
+}
+
+/// Who is at the other end of a socket, for a log.
+pub(crate) fn describe_peer(socket: BorrowedFd<'_>) -> String {
+    let address = rustix::net::getpeername(socket).ok().flatten();
+    if let Some(Ok(address)) = address.map(SocketAddr::try_from) {
+        return address.to_string();
+    }
+    match sockopt::socket_peercred(socket) {
+        Ok(peer) => format!("process {}", peer.pid.as_raw_nonzero()),
+        Err(_) => "somebody who is gone".into(),
+    }
 }
 
 fn family(socket: BorrowedFd<'_>) -> Result<AddressFamily> {

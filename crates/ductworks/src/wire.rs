@@ -9,10 +9,12 @@ mod body;
 mod challenge;
 mod connection;
 mod control;
+mod greeting;
 mod handshake;
 mod incoming;
 mod outgoing;
 mod pipe;
+mod token;
 mod v1;
 mod v2;
 mod version;
@@ -24,10 +26,12 @@ pub use body::Body;
 pub use challenge::{Challenge, NONCE_LEN};
 pub use connection::Multiprocessing;
 pub use control::{CODEC_NAME_MAX, CONTROL_LEN, Control, Hello, Mode};
+pub use greeting::{Admission, Blocks, Greeting, Terms};
 pub use handshake::{Answer, Handshake};
 pub use incoming::{Incoming, Step};
 pub use outgoing::Outgoing;
 pub use pipe::Pipe;
+pub use token::Token;
 pub use v1::V1;
 pub use v2::V2;
 pub use version::Version;
@@ -157,6 +161,8 @@ pub enum Violation {
         /// What is wrong with it.
         fault: &'static str,
     },
+    /// The other end has refused this one.
+    Refused,
     /// The frame has no place at this point of the conversation.
     Unexpected {
         /// What came.
@@ -186,6 +192,10 @@ impl fmt::Display for Violation {
                 f,
                 "expected a frame of the protocol, got one of kind 0x{kind:02x}, in which {fault}: \
                  the other end is out of step, or newer than it said"
+            ),
+            Self::Refused => f.write_str(
+                "the other end refused this one: the ticket may be used up or another one's, or the \
+                 two do not fit together; the other end's log says more",
             ),
             Self::Unexpected { found } => write!(
                 f,

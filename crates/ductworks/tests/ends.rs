@@ -19,8 +19,8 @@ fn roles() {
 }
 
 /// Numbered messages of all sizes, for as long as this process lives.
-fn pour(address: &str) {
-    let duct = connect(address).unwrap();
+fn pour(ticket: &str) {
+    let duct = connect(ticket).unwrap();
     for number in 0u32.. {
         duct.send_bytes(&numbered(number)).unwrap();
     }
@@ -225,11 +225,7 @@ fn a_killed_peer_leaves_an_exact_prefix() {
                 }
                 number += 1;
             };
-            let ends = [
-                ErrorKind::Truncated,
-                ErrorKind::Disconnected,
-                ErrorKind::Reset,
-            ];
+            let ends = [ErrorKind::Truncated, ErrorKind::PeerDied];
             assert!(ends.contains(&end), "{end:?}");
         }
     }
@@ -246,8 +242,8 @@ fn a_killed_peer_is_noticed_by_whoever_waits() {
             let receiving = asleep(scope, || kind(duct.recv_bytes()));
             let next = asleep(scope, || kind(duct.recv_bytes()));
             process.kill().unwrap();
-            assert_eq!(receiving.join().unwrap(), ErrorKind::Disconnected);
-            assert_eq!(next.join().unwrap(), ErrorKind::Disconnected);
+            assert_eq!(receiving.join().unwrap(), ErrorKind::PeerDied);
+            assert_eq!(next.join().unwrap(), ErrorKind::PeerDied);
         });
         process.wait().unwrap();
         other.send(&1).unwrap();

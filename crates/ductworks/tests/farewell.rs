@@ -372,7 +372,6 @@ fn a_control_frame_that_has_no_place_closes_the_duct() {
     let misplaced = [
         said(Control::Proof([1; 32])),
         said(Control::Accept),
-        said(Control::Refused),
         said(Control::Drained { id: 1, received: 0 }),
     ];
     for frame in misplaced {

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::*;
-use ductworks::{Address, Duct, ErrorKind, Listener, Parent, connect};
+use ductworks::{Address, Duct, ErrorKind, Listener, Parent};
 
 #[test]
 fn roles() {
@@ -65,11 +65,11 @@ fn a_parent_that_a_forked_child_drops_or_closes_goes_on_here() {
             in_a_fork(move || theirs.lock().unwrap().take().map(finish).is_some());
 
             let parent = ours.lock().unwrap().take().unwrap();
-            if let Some(path) = parent.address().path() {
-                assert!(path.exists());
+            if parent.address().path().is_some() {
+                assert!(v2_path(parent.address()).exists());
             }
-            let child = connect(parent.address()).unwrap();
-            parent.listen(PATIENCE).unwrap().send(&1).unwrap();
+            let (child, duct) = join(&parent);
+            duct.send(&1).unwrap();
             assert_eq!(child.recv::<u8>().unwrap(), 1);
         }
     }
@@ -85,11 +85,11 @@ fn a_listener_at_a_given_name_that_a_forked_child_drops_goes_on_here() {
         in_a_fork(move || theirs.lock().unwrap().take().map(finish).is_some());
 
         let listener = ours.lock().unwrap().take().unwrap();
-        let child = connect(&address).unwrap();
-        listener.accept_timeout(PATIENCE).unwrap().send(&1).unwrap();
+        let (child, duct) = enter(&listener);
+        duct.send(&1).unwrap();
         assert_eq!(child.recv::<u8>().unwrap(), 1);
     }
-    assert!(!address.path().unwrap().exists());
+    assert!(!v2_path(&address).exists());
 }
 
 #[test]

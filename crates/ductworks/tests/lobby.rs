@@ -13,31 +13,37 @@ use std::thread;
 use std::time::Duration;
 
 use common::*;
-use ductworks::engine::{Channel, Deadline, Lobby, Socket, Wait, greet};
+use ductworks::engine::{Channel, Deadline, Door, Lobby, Socket, Wait, Wire, greet};
 use ductworks::wire::{Answer, Challenge, Framing, Handshake, Multiprocessing};
-use ductworks::{ErrorKind, Listener, Result};
+use ductworks::{ErrorKind, Result};
 
 const KEY: &[u8] = b"key";
 const SHORT: Duration = Duration::from_millis(50);
 
 fn lobby(patience: Duration) -> Lobby<Challenge> {
-    Lobby::new(patience, || {
+    Lobby::new(Wire::Plain, patience, || {
         Challenge::nonce().map(|nonce| Challenge::listener(KEY, nonce))
     })
 }
 
-fn dial(listener: &Listener) -> UnixStream {
+fn door() -> Door {
+    Door::bind_private(&[Wire::Plain], 128).unwrap()
+}
+
+fn dial(listener: &Door) -> UnixStream {
     UnixStream::connect(listener.address().path().unwrap()).unwrap()
 }
 
-fn client(listener: &Listener, key: &[u8]) -> Result<OwnedFd> {
+fn client(listener: &Door, key: &[u8]) -> Result<OwnedFd> {
     let socket = OwnedFd::from(dial(listener));
     let wait = &mut Wait::until(Deadline::after(PATIENCE));
-    greet(&socket, Challenge::client(key, Challenge::nonce()?), wait).map(|()| socket)
+    greet(&socket, Challenge::client(key, Challenge::nonce()?), wait).map(|_| socket)
 }
 
-fn accept(lobby: &Lobby<Challenge>, listener: &Listener, timeout: Duration) -> Result<OwnedFd> {
-    lobby.accept(listener, &mut Wait::until(Deadline::after(timeout)))
+fn accept(lobby: &Lobby<Challenge>, listener: &Door, timeout: Duration) -> Result<OwnedFd> {
+    lobby
+        .accept(listener, &mut Wait::until(Deadline::after(timeout)))
+        .map(|admitted| admitted.socket)
 }
 
 /// Accepts while others knock, and checks that the one who was let in is connected to `theirs`.
@@ -76,7 +82,7 @@ fn conversation(listener: &mut Challenge) -> Vec<Vec<u8>> {
 #[test]
 fn who_knows_the_key_is_let_in() {
     let _watchdog = watchdog();
-    let (lobby, listener) = (lobby(PATIENCE), Listener::bind_private().unwrap());
+    let (lobby, listener) = (lobby(PATIENCE), door());
     thread::scope(|scope| {
         let joining = scope.spawn(|| client(&listener, KEY).unwrap());
         let ours = accept(&lobby, &listener, PATIENCE).unwrap();
@@ -87,7 +93,7 @@ fn who_knows_the_key_is_let_in() {
 #[test]
 fn who_does_not_know_it_is_told_so_and_listening_goes_on() {
     let _watchdog = watchdog();
-    let (lobby, listener) = (lobby(PATIENCE), Listener::bind_private().unwrap());
+    let (lobby, listener) = (lobby(PATIENCE), door());
     thread::scope(|scope| {
         let joining = scope.spawn(|| {
             let refusal = client(&listener, b"wrong").unwrap_err();
@@ -112,7 +118,7 @@ fn silence_after_any_byte_of_the_handshake_costs_nobody_else_anything() {
         stream.extend_from_slice(Multiprocessing.head(message.len()).unwrap().as_ref());
         stream.extend_from_slice(&message);
     }
-    let (lobby, listener) = (lobby(PATIENCE), Listener::bind_private().unwrap());
+    let (lobby, listener) = (lobby(PATIENCE), door());
     for end in 0..=stream.len() {
         thread::scope(|scope| {
             let mut silent = dial(&listener);
@@ -127,7 +133,7 @@ fn silence_after_any_byte_of_the_handshake_costs_nobody_else_anything() {
 #[test]
 fn an_end_after_any_byte_of_the_handshake_is_no_error() {
     let _watchdog = watchdog();
-    let (lobby, listener) = (lobby(PATIENCE), Listener::bind_private().unwrap());
+    let (lobby, listener) = (lobby(PATIENCE), door());
     let stream = b"\0\0\0\x28{sha256}01234567890123456789012345678901";
     for end in 0..=stream.len() {
         let mut gone = dial(&listener);
@@ -142,7 +148,7 @@ fn an_end_after_any_byte_of_the_handshake_is_no_error() {
 #[test]
 fn who_takes_too_long_is_turned_away() {
     let _watchdog = watchdog();
-    let (lobby, listener) = (lobby(SHORT), Listener::bind_private().unwrap());
+    let (lobby, listener) = (lobby(SHORT), door());
     let mut silent = dial(&listener);
     let error = accept(&lobby, &listener, 4 * SHORT).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut);
@@ -155,7 +161,7 @@ fn who_takes_too_long_is_turned_away() {
 #[test]
 fn an_honest_client_gets_in_beside_many_that_stall() {
     let _watchdog = watchdog();
-    let (lobby, listener) = (lobby(PATIENCE), Listener::bind_private().unwrap());
+    let (lobby, listener) = (lobby(PATIENCE), door());
     let mut stalled = Vec::new();
     for _ in 0..3 {
         // More than there is room for: those who have waited longest give way.
@@ -173,7 +179,7 @@ fn an_honest_client_gets_in_beside_many_that_stall() {
 #[test]
 fn close_wakes_whoever_accepts_through_a_lobby() {
     let _watchdog = watchdog();
-    let (lobby, listener) = (lobby(PATIENCE), Listener::bind_private().unwrap());
+    let (lobby, listener) = (lobby(PATIENCE), door());
     let _stalled = dial(&listener);
     thread::scope(|scope| {
         let waiting = asleep(scope, || kind(accept(&lobby, &listener, PATIENCE)));
@@ -185,7 +191,7 @@ fn close_wakes_whoever_accepts_through_a_lobby() {
 #[test]
 fn two_threads_may_accept_through_one_lobby() {
     let _watchdog = watchdog();
-    let (lobby, listener) = (lobby(PATIENCE), Listener::bind_private().unwrap());
+    let (lobby, listener) = (lobby(PATIENCE), door());
     thread::scope(|scope| {
         let accepting = [(); 2].map(|()| asleep(scope, || accept(&lobby, &listener, PATIENCE)));
         let clients = [(); 2].map(|()| scope.spawn(|| client(&listener, KEY)));
@@ -201,8 +207,10 @@ fn two_threads_may_accept_through_one_lobby() {
 #[test]
 fn a_client_does_not_trust_a_listener_that_does_not_know_the_key() {
     let _watchdog = watchdog();
-    let listener = Listener::bind_private().unwrap();
-    let liar = Lobby::new(PATIENCE, || Ok(Challenge::listener(b"other", [3; 40])));
+    let listener = door();
+    let liar = Lobby::new(Wire::Plain, PATIENCE, || {
+        Ok(Challenge::listener(b"other", [3; 40]))
+    });
     thread::scope(|scope| {
         let joining = scope.spawn(|| kind(client(&listener, KEY)));
         let outcome = liar.accept(&listener, &mut Wait::until(Deadline::after(4 * SHORT)));

@@ -5,12 +5,13 @@
 mod common;
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::{env, fs};
 
 use common::*;
-use ductworks::{Address, ConnectOptions, Duct, ErrorKind, Listener, Parent, connect};
+use ductworks::{Address, Duct, ErrorKind, Listener, Parent, connect};
 use rustix::fs::Mode;
 
 #[test]
@@ -36,8 +37,7 @@ fn the_name_goes_when_the_child_is_in() {
     let parent = Parent::bind().unwrap();
     let directory = directory_of(&parent);
     assert!(directory.exists());
-    let child = connect(parent.address()).unwrap();
-    let duct = parent.listen(PATIENCE).unwrap();
+    let (child, duct) = join(&parent);
     assert!(!directory.exists());
     duct.send(&1).unwrap();
     assert_eq!(child.recv::<u8>().unwrap(), 1);
@@ -61,10 +61,10 @@ fn the_name_goes_with_close_and_with_drop() {
     let address = Address::unix(given.path().join("duct")).unwrap();
     for close in [Listener::close, |_: &Listener| ()] {
         let listener = Listener::bind(&address).unwrap();
-        assert!(address.path().unwrap().exists());
+        assert!(v2_path(&address).exists());
         close(&listener);
         drop(listener);
-        assert!(!address.path().unwrap().exists());
+        assert!(!v2_path(&address).exists());
     }
     assert!(given.path().exists(), "a directory that was given stays");
 }
@@ -75,11 +75,10 @@ fn a_name_that_now_belongs_to_somebody_else_stays() {
     let directory = tempfile::tempdir().unwrap();
     let address = Address::unix(directory.path().join("duct")).unwrap();
     let first = Listener::bind(&address).unwrap();
-    fs::remove_file(address.path().unwrap()).unwrap();
+    fs::remove_file(v2_path(&address)).unwrap();
     let second = Listener::bind(&address).unwrap();
     drop(first);
-    let _child = connect(&address).unwrap();
-    second.accept_timeout(PATIENCE).unwrap();
+    enter(&second);
 }
 
 #[test]
@@ -93,7 +92,7 @@ fn a_relative_name_goes_although_the_process_has_moved() {
 
 fn bind_move_and_drop(_: &str) {
     let listener = Listener::bind("unix:here").unwrap();
-    assert!(Path::new("here").exists());
+    assert!(Path::new("here.v2").exists());
     env::set_current_dir("/").unwrap();
     drop(listener);
 }
@@ -144,8 +143,7 @@ fn assert_lies_in(expected: &Path, runtime: impl AsRef<Path>, temporary: &Path) 
 fn lies_in(expected: &str) {
     let parent = Parent::bind().unwrap();
     assert_eq!(directory_of(&parent).parent(), Some(Path::new(expected)));
-    let _child = connect(parent.address()).unwrap();
-    parent.listen(PATIENCE).unwrap();
+    join(&parent);
 }
 
 fn directory_with_mode(mode: u32) -> tempfile::TempDir {
@@ -219,7 +217,7 @@ fn a_directory_too_long_for_a_socket_is_passed_over() {
 /// A process that has bound an address under `base`, and the address.
 fn waiting_parent(base: &Path) -> (Child, Address, Duct) {
     let here = Parent::bind().unwrap();
-    let process = process("bind and wait", here.address())
+    let process = process("bind and wait", here.ticket())
         .env_remove("XDG_RUNTIME_DIR")
         .env("TMPDIR", base)
         .spawn()
@@ -280,7 +278,7 @@ fn the_next_start_clears_what_a_killed_parent_left_and_nothing_else() {
     fs::create_dir(&empty).unwrap();
     fs::set_permissions(&empty, fs::Permissions::from_mode(0o700)).unwrap();
 
-    assert!(dead.path().unwrap().exists());
+    assert!(v2_path(&dead).exists());
     next_start(base.path());
     assert!(!dead.path().unwrap().parent().unwrap().exists());
     assert!(!empty.exists());
@@ -290,9 +288,9 @@ fn the_next_start_clears_what_a_killed_parent_left_and_nothing_else() {
     assert!(elsewhere.path().exists());
 
     // And the living one was not even disturbed: nobody waits in its queue but this.
-    let once = ConnectOptions::new().retry(false);
-    once.connect(&living).unwrap();
+    let queue = UnixStream::connect(v2_path(&living)).unwrap();
     drop(control);
     assert_success(alive);
-    assert!(!living.path().unwrap().exists());
+    assert!(!v2_path(&living).exists());
+    drop(queue);
 }

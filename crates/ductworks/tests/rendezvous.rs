@@ -10,7 +10,10 @@ use std::time::Duration;
 use std::{fs, thread};
 
 use common::*;
-use ductworks::{Address, ConnectOptions, ErrorKind, ListenOptions, Listener, Parent, connect};
+use ductworks::engine::{Deadline, Wait};
+use ductworks::{
+    Address, ConnectOptions, ErrorKind, ListenOptions, Listener, Parent, Ticket, connect,
+};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
@@ -20,8 +23,8 @@ fn roles() {
 }
 
 fn number(argument: &str) {
-    let (address, number) = argument.rsplit_once(' ').unwrap();
-    let duct = connect(address).unwrap();
+    let (ticket, number) = argument.rsplit_once(' ').unwrap();
+    let duct = connect(ticket).unwrap();
     duct.send(&number.parse::<u32>().unwrap()).unwrap();
     assert_eq!(kind(duct.recv_bytes()), ErrorKind::Disconnected);
 }
@@ -43,12 +46,13 @@ fn a_parent_and_its_execd_child_exchange_messages() {
 #[test]
 fn many_execd_children_share_a_listener() {
     let _watchdog = watchdog();
+    let shared = ListenOptions::new().reusable(true);
     for listener in [
-        Listener::bind_private().unwrap(),
-        Listener::bind("tcp:127.0.0.1:0").unwrap(),
+        shared.bind_private().unwrap(),
+        shared.bind("tcp:127.0.0.1:0").unwrap(),
     ] {
         let start = |number| {
-            let argument = format!("{} {number}", listener.address());
+            let argument = format!("{} {number}", listener.ticket());
             process("number", argument).spawn().unwrap()
         };
         let children = [1, 2, 3].map(start);
@@ -91,9 +95,9 @@ fn kept_port() -> (OwnedFd, Address) {
 
 fn assert_waits_for_the_listener(address: &Address) {
     thread::scope(|scope| {
-        let patient = ConnectOptions::new().timeout(PATIENCE);
+        let patient = ConnectOptions::new().timeout(PATIENCE).v1(true);
         let child = asleep(scope, move || patient.connect(address).unwrap());
-        let listener = Listener::bind(address).unwrap();
+        let listener = ListenOptions::new().v1(true).bind(address).unwrap();
         listener.accept_timeout(PATIENCE).unwrap().send(&7).unwrap();
         assert_eq!(child.join().unwrap().recv::<u8>().unwrap(), 7);
     });
@@ -102,13 +106,10 @@ fn assert_waits_for_the_listener(address: &Address) {
 /// Waits until nobody listens there: a process that another test starts holds the socket too, until
 /// its exec.
 fn assert_refused(address: &Address) {
-    let once = ConnectOptions::new().retry(false);
-    let refusal = loop {
-        if let Err(refusal) = once.connect(address) {
-            break refusal;
-        }
-    };
-    assert_eq!(refusal.kind(), ErrorKind::Unreachable);
+    let once = ConnectOptions::new()
+        .retry(false)
+        .handshake_timeout(Duration::ZERO);
+    while kind(once.connect(address)) != ErrorKind::Unreachable {}
 }
 
 #[test]
@@ -136,11 +137,12 @@ fn connect_gives_up_when_nobody_listens_until_its_deadline() {
 fn a_full_queue_makes_a_child_wait() {
     let _watchdog = watchdog();
     let listener = ListenOptions::new().backlog(1).bind_private().unwrap();
-    let at_once = ConnectOptions::new().timeout(Duration::ZERO);
+    let address = Address::unix(v2_path(listener.address())).unwrap();
     let mut waiting = Vec::new();
     let full = loop {
-        match at_once.connect(listener.address()) {
-            Ok(duct) => waiting.push(duct),
+        let at_once = &mut Wait::until(Deadline::Now);
+        match ConnectOptions::new().connect_socket(&address, at_once) {
+            Ok(socket) => waiting.push(socket),
             Err(error) => break error,
         }
     };
@@ -150,10 +152,8 @@ fn a_full_queue_makes_a_child_wait() {
     // A listener that is busy is no refusal, so this waits also without retries.
     let patient = ConnectOptions::new().timeout(PATIENCE).retry(false);
     thread::scope(|scope| {
-        let child = asleep(scope, || patient.connect(listener.address()).unwrap());
-        for _ in 0..=waiting.len() {
-            listener.accept_timeout(PATIENCE).unwrap().send(&7).unwrap();
-        }
+        let child = asleep(scope, || patient.connect(listener.ticket()).unwrap());
+        listener.accept_timeout(PATIENCE).unwrap().send(&7).unwrap();
         assert_eq!(child.join().unwrap().recv::<u8>().unwrap(), 7);
     });
 }
@@ -163,8 +163,7 @@ fn a_parent_has_one_child() {
     let _watchdog = watchdog();
     for transport in TRANSPORTS {
         let parent = transport.parent();
-        let child = connect(parent.address()).unwrap();
-        let duct = parent.listen(PATIENCE).unwrap();
+        let (child, duct) = join(&parent);
 
         assert_refused(parent.address());
         assert_eq!(kind(parent.listen(PATIENCE)), ErrorKind::AlreadyConnected);
@@ -187,8 +186,8 @@ fn listen_may_be_called_again_after_it_timed_out() {
             assert_eq!(error.kind(), ErrorKind::TimedOut);
             assert!(error.to_string().contains(&parent.address().to_string()));
         }
-        let child = connect(parent.address()).unwrap();
-        parent.listen(PATIENCE).unwrap().send(&1).unwrap();
+        let (child, duct) = join(&parent);
+        duct.send(&1).unwrap();
         assert_eq!(child.recv::<u8>().unwrap(), 1);
     }
 }
@@ -214,7 +213,7 @@ fn of_two_threads_that_listen_one_has_the_child_and_neither_waits_on() {
     let parent = Parent::bind().unwrap();
     thread::scope(|scope| {
         let waiting = [(); 2].map(|()| asleep(scope, || parent.listen(PATIENCE)));
-        let _child = connect(parent.address()).unwrap();
+        let _child = connect(parent.ticket()).unwrap();
         let outcomes = waiting.map(|thread| thread.join().unwrap());
         let (in_time, late): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
         assert_eq!(in_time.len(), 1);
@@ -232,15 +231,15 @@ fn a_client_that_has_left_again_does_not_end_the_accepting() {
             "unix" => Listener::bind_private().unwrap(),
             _ => Listener::bind(address).unwrap(),
         };
-        let gone = connect(listener.address()).unwrap();
-        gone.send(&1).unwrap();
-        drop(gone);
-        let here = connect(listener.address()).unwrap();
-
-        let first = listener.accept_timeout(PATIENCE).unwrap();
-        assert_eq!(first.recv::<u8>().unwrap(), 1);
-        assert_eq!(kind(first.recv::<u8>()), ErrorKind::Disconnected);
-        listener.accept_timeout(PATIENCE).unwrap().send(&2).unwrap();
+        match listener.address().path() {
+            Some(_) => drop(UnixStream::connect(v2_path(listener.address())).unwrap()),
+            None => {
+                let port = listener.address().port().unwrap();
+                drop(std::net::TcpStream::connect(("127.0.0.1", port)).unwrap());
+            }
+        }
+        let (here, there) = enter(&listener);
+        there.send(&2).unwrap();
         assert_eq!(here.recv::<u8>().unwrap(), 2);
     }
 }
@@ -262,13 +261,15 @@ fn a_name_in_use_stays_with_its_owner() {
                 .contains(directory.path().to_str().unwrap())
         );
     }
-    let _child = connect(&address).unwrap();
-    owner.accept_timeout(PATIENCE).unwrap();
+    enter(&owner);
 
     // What is no socket is not replaced either.
     let file = directory.path().join("file");
     fs::write(&file, "precious").unwrap();
-    Parent::bind_to(format!("unix:{}", file.display())).unwrap_err();
+    let options = ListenOptions::new().v1(true);
+    options
+        .bind(format!("unix:{}", file.display()))
+        .unwrap_err();
     assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
 }
 
@@ -281,8 +282,9 @@ fn a_port_that_other_hosts_can_reach_must_be_allowed() {
     let allowed = ListenOptions::new().insecure_network(true);
     let listener = allowed.bind("tcp:0.0.0.0:0").unwrap();
     let port = listener.address().port().unwrap();
-    let _child = connect(Address::tcp("127.0.0.1", port).unwrap()).unwrap();
-    listener.accept_timeout(PATIENCE).unwrap();
+    let near = Address::tcp("127.0.0.1", port).unwrap();
+    let ticket = Ticket::new(near, listener.ticket().token().cloned());
+    meet(ticket, || listener.accept_timeout(PATIENCE).unwrap());
 }
 
 #[test]
@@ -293,7 +295,7 @@ fn an_ipv6_address_works_from_end_to_end() {
         return;
     }
     let parent = Parent::bind_to("tcp:[::1]:0").unwrap();
-    let child = process("echo", parent.address()).spawn().unwrap();
+    let child = process("echo", parent.ticket()).spawn().unwrap();
     let duct = parent.listen(PATIENCE).unwrap();
     duct.send(&1).unwrap();
     assert_eq!(duct.recv::<u8>().unwrap(), 1);
@@ -326,9 +328,9 @@ fn a_child_never_connects_to_itself() {
 #[test]
 fn any_client_that_can_open_the_socket_is_served() {
     let _watchdog = watchdog();
-    let parent = Parent::bind().unwrap();
-    let client = UnixStream::connect(parent.address().path().unwrap()).unwrap();
-    let duct = parent.listen(PATIENCE).unwrap();
+    let listener = ListenOptions::new().v1(true).bind_private().unwrap();
+    let client = UnixStream::connect(listener.address().path().unwrap()).unwrap();
+    let duct = listener.accept_timeout(PATIENCE).unwrap();
     std::io::Write::write_all(&mut &client, &frame(b"[1,2]")).unwrap();
     assert_eq!(duct.recv::<Vec<u8>>().unwrap(), [1, 2]);
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use common::*;
 use ductworks::engine::{Channel, Deadline, Hook, Socket, Wait};
 use ductworks::wire::V1;
-use ductworks::{ConnectOptions, Duct, ErrorKind, Listener, connect};
+use ductworks::{ConnectOptions, Duct, ErrorKind, ListenOptions, connect};
 use rustix::process::{Pid, Signal, kill_process};
 
 #[test]
@@ -165,18 +165,25 @@ fn accept_and_connect_go_on_after_a_signal() {
     let _watchdog = watchdog();
     for transport in TRANSPORTS {
         let parent = transport.parent();
+        let ticket = parent.ticket().clone();
         let mut child = None;
-        let connect = || child = Some(connect(parent.address()).unwrap());
+        let connect = || child = Some(thread::spawn(|| connect(ticket)));
         disturbed(OFTEN, || parent.listen(PATIENCE).unwrap(), connect);
-        assert!(child.is_some());
+        child.unwrap().join().unwrap().unwrap();
     }
     let directory = tempfile::tempdir().unwrap();
     let address = format!("unix:{}", directory.path().join("duct").display());
-    let mut listener = None;
-    let bind = || listener = Some(Listener::bind(address.as_str()).unwrap());
+    let mut listening = None;
+    let bind = || {
+        let listener = ListenOptions::new()
+            .v1(true)
+            .bind(address.as_str())
+            .unwrap();
+        listening = Some(thread::spawn(move || listener.accept_timeout(PATIENCE)));
+    };
     let patient = ConnectOptions::new().timeout(PATIENCE);
     disturbed(OFTEN, || patient.connect(address.as_str()).unwrap(), bind);
-    assert!(listener.is_some());
+    listening.unwrap().join().unwrap().unwrap();
 }
 
 #[test]

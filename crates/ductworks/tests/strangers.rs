@@ -15,11 +15,12 @@ use std::time::Duration;
 use std::{env, fs, thread};
 
 use common::*;
-use ductworks::{Address, ConnectOptions, Duct, ErrorKind, Listener, Parent, connect};
+use ductworks::wire::Token;
+use ductworks::{Address, ConnectOptions, Duct, ErrorKind, Listener, Parent, Ticket, connect};
 
 #[test]
 fn roles() {
-    play(&[("knock", knock), ("serve", serve), ("enter", enter)]);
+    play(&[("knock", knock), ("serve", serve), ("enter", try_to_enter)]);
 }
 
 /// A place that every user can enter, with a copy of this program: the original may lie where they
@@ -80,7 +81,7 @@ impl OpenPlace {
 
 fn open_to_all(address: &Address) {
     let everybody = fs::Permissions::from_mode(0o777);
-    fs::set_permissions(address.path().unwrap(), everybody).unwrap();
+    fs::set_permissions(v2_path(address), everybody).unwrap();
 }
 
 #[test]
@@ -99,7 +100,7 @@ fn a_stranger_is_turned_away_and_the_child_still_gets_in() {
         }
         // All that while the one call to listen went on.
         assert!(!listening.is_finished());
-        let child = connect(&address).unwrap();
+        let child = connect(parent.ticket()).unwrap();
         listening
             .join()
             .unwrap()
@@ -112,7 +113,7 @@ fn a_stranger_is_turned_away_and_the_child_still_gets_in() {
 /// Connects as anybody may, and must not get a byte.
 fn knock(address: &str) {
     let address: Address = address.parse().unwrap();
-    let mut stream = UnixStream::connect(address.path().unwrap()).unwrap();
+    let mut stream = UnixStream::connect(v2_path(&address)).unwrap();
     let mut got = Vec::new();
     // A reset is an end as well.
     let _ = stream.read_to_end(&mut got);
@@ -148,17 +149,17 @@ fn a_child_refuses_a_listener_of_another_user() {
     };
     let address = place.address();
     let here = Listener::bind("tcp:127.0.0.1:0").unwrap();
-    let foreign = place.stranger("serve", format!("{address} {}", here.address()));
+    let foreign = place.stranger("serve", format!("{address} {}", here.ticket()));
     let control = here.accept_timeout(PATIENCE).unwrap();
     control.recv_bytes().unwrap();
 
-    let error = connect(&address).unwrap_err();
+    let error = connect(Ticket::new(address.clone(), Some(Token::from([1; 32])))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied);
     for user in ["user 0", "user 65534"] {
         assert!(error.to_string().contains(user), "{error}");
     }
     // Nor is a connection that somebody else made taken over.
-    let stream = UnixStream::connect(address.path().unwrap()).unwrap();
+    let stream = UnixStream::connect(v2_path(&address)).unwrap();
     let outcome = Duct::try_from(OwnedFd::from(stream));
     assert_eq!(kind(outcome), ErrorKind::PermissionDenied);
     drop(control);
@@ -184,11 +185,10 @@ fn a_stranger_cannot_even_reach_a_private_address() {
     };
     let parent = Parent::bind().unwrap();
     assert_success(place.stranger("enter", parent.address()));
-    let _child = connect(parent.address()).unwrap();
-    parent.listen(PATIENCE).unwrap();
+    join(&parent);
 }
 
-fn enter(address: &str) {
+fn try_to_enter(address: &str) {
     let error = ConnectOptions::new().connect(address).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
     let address: Address = address.parse().unwrap();

@@ -17,7 +17,7 @@ from ductworks.codecs._libraries import NAMES, format_by_name, library_for
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
 
-__all__ = ["NAMES", "Codec", "Typed", "mirrored", "resolve"]
+__all__ = ["NAMES", "Codec", "Named", "Typed", "mirrored", "resolve"]
 
 SendT = TypeVar("SendT")
 RecvT = TypeVar("RecvT")

@@ -45,7 +45,7 @@ pub(super) fn connect(address: &str, receive: Receive) -> Result<DuctLink> {
 
 impl Listening for DuctListening {
     fn address(&self) -> String {
-        self.parent.address().to_string()
+        self.parent.ticket().to_string()
     }
 
     fn accept(self: Box<Self>) -> Result<Box<dyn Link>> {

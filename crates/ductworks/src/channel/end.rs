@@ -9,15 +9,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gate::{Queue, Wait, closed};
 use crate::process::{self, Origin};
 use crate::stream::Stream;
-use crate::wire::{Body, Control, Framing, Outgoing, Violation};
+use crate::wire::{Body, Control, Framing, Mode, Outgoing, Violation};
 
 /// What is known of the other end.
 #[derive(Debug)]
 pub(super) struct Peer {
     /// The largest message that it receives, in bytes.
     pub(super) limit: AtomicU64,
-    /// It has said hello.
-    greeted: AtomicBool,
     /// It has said farewell, and nothing else since.
     pub(super) left: AtomicBool,
     /// How many of this end's messages it has said to have received.
@@ -28,7 +26,6 @@ impl Default for Peer {
     fn default() -> Self {
         Self {
             limit: AtomicU64::new(u64::MAX),
-            greeted: AtomicBool::new(false),
             left: AtomicBool::new(false),
             confirmed: AtomicU64::new(0),
         }
@@ -101,9 +98,12 @@ impl<F: Framing, B: Body> Drop for Noticed<'_, F, B> {
 }
 
 impl<F: Framing, B: Body> Channel<F, B> {
-    /// Notes the largest message, in bytes, that the other end receives. No larger one is sent.
-    pub fn set_peer_limit(&self, bytes: u64) {
+    /// Notes the largest message, in bytes, that both ends have agreed on. From now on no larger one is
+    /// sent, and none is received unless this end's own limit is raised.
+    pub fn agree_on_limit(&self, bytes: u64) {
         self.peer.limit.store(bytes, Ordering::Relaxed);
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        self.set_message_limit(self.message_limit().min(bytes));
     }
 
     /// Notes that another process has been given a copy of this end.
@@ -164,10 +164,11 @@ impl<F: Framing, B: Body> Channel<F, B> {
                 self.drains.answered.fetch_max(id, Ordering::SeqCst);
                 self.gate.wake_all();
             }
-            Control::Hello(hello) if !self.peer.greeted.swap(true, Ordering::Relaxed) => {
-                self.peer.limit.fetch_min(hello.limit, Ordering::Relaxed);
+            Control::Hello(hello) if hello.mode == Mode::Open => {
+                self.peer.limit.store(hello.limit, Ordering::Relaxed);
             }
-            Control::Hello(_) | Control::Proof(_) | Control::Accept | Control::Refused => {
+            Control::Refused => return Err(self.violate(Violation::Refused)),
+            Control::Hello(_) | Control::Proof(_) | Control::Accept => {
                 let found = control.name();
                 return Err(self.violate(Violation::Unexpected { found }));
             }

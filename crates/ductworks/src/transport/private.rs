@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
+use super::V2_SUFFIX;
 use crate::address::UNIX_PATH_MAX;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process;
@@ -20,6 +21,9 @@ const PREFIX: &str = "ductworks-";
 
 /// The socket's name in its directory.
 const SOCKET: &str = "duct";
+
+/// All names that may lie in the directory, in the order of their removal.
+const NAMES: [&str; 2] = [SOCKET, "duct.v2"];
 
 /// Random bytes in a directory's name. The name is no secret, for the directory is closed to
 /// others; it only has to be fresh.
@@ -69,7 +73,9 @@ impl PrivatePath {
             .into_iter()
             .flatten()
             .map(|base| base.join(&name).join(SOCKET))
-            .find(|path| path.is_absolute() && path.as_os_str().len() <= UNIX_PATH_MAX)
+            .find(|path| {
+                path.is_absolute() && path.as_os_str().len() + V2_SUFFIX.len() <= UNIX_PATH_MAX
+            })
             .map(|path| Self {
                 path,
                 creator: AtomicU32::new(0),
@@ -120,7 +126,9 @@ impl PrivatePath {
     pub fn remove(&self) {
         if self.creator.load(Ordering::SeqCst) == process::id() {
             // Either may be gone already, and there is nobody to tell.
-            let _ = fs::remove_file(&self.path);
+            for name in NAMES {
+                let _ = fs::remove_file(self.directory().join(name));
+            }
             let _ = fs::remove_dir(self.directory());
         }
     }
@@ -190,11 +198,13 @@ fn clear_if_dead(directory: &Path) -> rustix::io::Result<()> {
     if facts.st_uid != rustix::process::geteuid().as_raw() || facts.st_mode & 0o777 != 0o700 {
         return Ok(());
     }
-    match is_bound(&directory.join(SOCKET)) {
-        Some(true) => return Ok(()),
-        Some(false) => rustix::fs::unlinkat(&opened, SOCKET, AtFlags::empty())?,
-        // An empty one is abandoned, or somebody is just about to bind, who then makes another.
-        None => {}
+    // An empty one is abandoned, or somebody is just about to bind, who then makes another.
+    let bound = NAMES.map(|name| (name, is_bound(&directory.join(name))));
+    if bound.iter().any(|(_, bound)| *bound == Some(true)) {
+        return Ok(());
+    }
+    for (name, _) in bound.iter().filter(|(_, bound)| bound.is_some()) {
+        rustix::fs::unlinkat(&opened, *name, AtFlags::empty())?;
     }
     rustix::fs::rmdir(directory)
 }
@@ -204,7 +214,7 @@ fn clear_if_dead(directory: &Path) -> rustix::io::Result<()> {
 /// A datagram socket cannot connect to a stream socket, and the kernel's refusal tells without
 /// disturbing the listener: `EPROTOTYPE` if a socket is bound there, `ECONNREFUSED` if only its name
 /// is left (`unix_find_bsd` in `net/unix/af_unix.c`).
-fn is_bound(path: &Path) -> Option<bool> {
+pub(super) fn is_bound(path: &Path) -> Option<bool> {
     let address = SocketAddrUnix::new(path).ok()?;
     let probe = rustix::net::socket_with(
         AddressFamily::UNIX,

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
-use super::Bound;
 use super::private::PrivatePath;
+use super::{Bound, Wire};
 use crate::address::Address;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process;
@@ -28,37 +28,42 @@ pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
         .map_err(|e| Error::os("make a socket pair", e))
 }
 
-pub(super) fn bind_private(backlog: i32) -> Result<Bound> {
+/// Binds a name for each of the wires, in a fresh private place.
+pub(crate) fn bind_private(wires: &[Wire], backlog: i32) -> Result<(PrivatePath, Vec<Bound>)> {
     let mut attempt = 1;
     loop {
         let place = PrivatePath::choose()?;
         place.create()?;
-        match bind_one(place.path(), backlog) {
-            Ok(socket) => {
-                return Ok(Bound {
-                    socket,
-                    address: Address::unix(place.path())?,
-                    name: Some(BoundPath::Private { _place: place }),
-                });
+        match bind(place.path(), wires, backlog) {
+            Ok(bound) => return Ok((place, bound)),
+            Err(error)
+                if error.raw_os_error() == Some(Errno::NOENT.raw_os_error())
+                    && attempt < ATTEMPTS =>
+            {
+                attempt += 1;
             }
-            Err(Errno::NOENT) if attempt < ATTEMPTS => attempt += 1,
-            Err(error) => {
-                let path = place.path().display();
-                return Err(Error::os(format_args!("listen at {path}"), error));
-            }
+            Err(error) => return Err(error),
         }
     }
 }
 
-pub(super) fn bind(path: &Path, backlog: i32) -> Result<Bound> {
-    let socket = bind_one(path, backlog)
-        .map_err(|e| Error::os(format_args!("listen at {}", path.display()), e))?;
+pub(super) fn bind(path: &Path, wires: &[Wire], backlog: i32) -> Result<Vec<Bound>> {
     let address = Address::unix(path)?;
-    Ok(Bound {
-        socket,
-        address,
-        name: BoundPath::given(path),
-    })
+    let bind = |wire: &Wire| {
+        let path = wire.path(path);
+        // Checked before the system cuts it.
+        Address::unix(&path)?;
+        let socket = bind_one(&path, backlog)
+            .map_err(|e| Error::os(format_args!("listen at {}", path.display()), e))?;
+        let name = BoundPath::given(&path);
+        let address = address.clone();
+        Ok(Bound {
+            socket,
+            address,
+            name,
+        })
+    };
+    wires.iter().map(bind).collect()
 }
 
 fn bind_one(path: &Path, backlog: i32) -> rustix::io::Result<OwnedFd> {
@@ -118,22 +123,17 @@ pub fn verify_peer(socket: BorrowedFd<'_>) -> Result<()> {
 
 /// A bound name, which goes when this is dropped, if it is still the one that was made here.
 #[derive(Debug)]
-pub(crate) enum BoundPath {
-    Private {
-        _place: PrivatePath,
-    },
-    Given {
-        path: PathBuf,
-        device: u64,
-        inode: u64,
-        creator: u32,
-    },
+pub(crate) struct BoundPath {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+    creator: u32,
 }
 
 impl BoundPath {
     fn given(path: &Path) -> Option<Self> {
         let facts = fs::symlink_metadata(path).ok()?;
-        Some(Self::Given {
+        Some(Self {
             // The process may change its directory.
             path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
             device: facts.dev(),
@@ -145,18 +145,9 @@ impl BoundPath {
 
 impl Drop for BoundPath {
     fn drop(&mut self) {
-        let Self::Given {
-            path,
-            device,
-            inode,
-            creator,
-        } = self
-        else {
-            return; // The private place removes itself.
-        };
-        let same = |facts: fs::Metadata| facts.dev() == *device && facts.ino() == *inode;
-        if *creator == process::id() && fs::symlink_metadata(&*path).is_ok_and(same) {
-            let _ = fs::remove_file(path);
+        let same = |facts: fs::Metadata| facts.dev() == self.device && facts.ino() == self.inode;
+        if self.creator == process::id() && fs::symlink_metadata(&self.path).is_ok_and(same) {
+            let _ = fs::remove_file(&self.path);
         }
     }
 }

@@ -15,6 +15,9 @@ pub trait Handshake {
 
     /// Takes a message of the other end.
     fn answer(&mut self, message: &[u8]) -> Answer;
+
+    /// The other end has been let in, and knows it. Nobody else's handshake goes on meanwhile.
+    fn admitted(&mut self) {}
 }
 
 /// What follows a message of the other end.

@@ -18,7 +18,7 @@ use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::Duration;
 use std::{env, io};
 
-use ductworks::{Duct, Error, ErrorKind, Parent, Result};
+use ductworks::{Address, Duct, Error, ErrorKind, Listener, Parent, Result, Ticket};
 use proptest::test_runner::Config;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
@@ -90,9 +90,9 @@ pub fn assert_ended_well(status: ExitStatus) {
     assert!(status.success(), "the other process failed: {status}");
 }
 
-/// A role: connects to the address and sends every message back until the other end closes.
-pub fn echo(address: &str) {
-    let duct = ductworks::connect(address).unwrap();
+/// A role: connects with the ticket and sends every message back until the other end closes.
+pub fn echo(ticket: &str) {
+    let duct = ductworks::connect(ticket).unwrap();
     loop {
         match duct.recv_bytes() {
             Ok(message) => duct.send_bytes(&message).unwrap(),
@@ -151,9 +151,36 @@ impl Transport {
     /// Connected ducts of which each belongs to a process of its own.
     pub fn start(self, role: &str) -> (Duct, Child) {
         let parent = self.parent();
-        let process = process(role, parent.address()).spawn().unwrap();
+        let process = process(role, parent.ticket()).spawn().unwrap();
         (parent.listen(PATIENCE).unwrap(), process)
     }
+}
+
+/// Lets somebody in who connects on a thread of their own, since the two have to talk to each other:
+/// what connected, and what was accepted.
+#[track_caller]
+pub fn meet<T>(ticket: impl Into<Ticket>, accept: impl FnOnce() -> T) -> (Duct, T) {
+    let ticket = ticket.into();
+    let child = thread::spawn(move || ductworks::connect(ticket));
+    let accepted = accept();
+    (child.join().unwrap().unwrap(), accepted)
+}
+
+#[track_caller]
+pub fn join(parent: &Parent) -> (Duct, Duct) {
+    meet(parent.ticket(), || parent.listen(PATIENCE).unwrap())
+}
+
+#[track_caller]
+pub fn enter(listener: &Listener) -> (Duct, Duct) {
+    meet(listener.ticket(), || {
+        listener.accept_timeout(PATIENCE).unwrap()
+    })
+}
+
+/// The file at which version 2 is spoken.
+pub fn v2_path(address: &Address) -> PathBuf {
+    format!("{}.v2", address.path().unwrap().display()).into()
 }
 
 /// A frame, as docs/protocol.md describes it and not as the library makes it.
