@@ -9,7 +9,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// The longest path of a Unix socket, in bytes: `sun_path` of `unix(7)` less its closing NUL.
 pub(crate) const UNIX_PATH_MAX: usize = 107;
 
-/// Where a duct can be reached: `unix:PATH`, `tcp:HOST:PORT` or `tcp:[IPV6]:PORT`.
+/// Where a duct can be reached: `unix:PATH`, `tcp:HOST:PORT`, `tcp:[IPV6]:PORT`, `tls:HOST:PORT`, or
+/// `tls:HOST:PORT?pin=PIN`, which says [by which key](Pin) the listener is known.
 ///
 /// An address is a plain string that survives a command line and an environment variable. An
 /// absolute path alone is taken as a Unix address too, which is how the original library hands its
@@ -32,7 +33,68 @@ pub struct Address(Repr);
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Repr {
     Unix(PathBuf),
-    Tcp { host: String, port: u16 },
+    Tcp {
+        host: String,
+        port: u16,
+    },
+    Tls {
+        host: String,
+        port: u16,
+        pin: Option<Pin>,
+    },
+}
+
+/// The key of a listener that speaks TLS: the SHA-256 of its certificate's SubjectPublicKeyInfo (RFC 5280,
+/// section 4.1), in text 64 hexadecimal digits. It is no secret.
+///
+/// ```
+/// use ductworks::Pin;
+///
+/// let pin = Pin::from([0xab; 32]);
+/// assert_eq!(pin.to_string(), "ab".repeat(32));
+/// assert_eq!(pin.to_string().parse::<Pin>()?, pin);
+/// # Ok::<(), ductworks::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Pin([u8; 32]);
+
+impl Pin {
+    /// The bytes of the hash.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl From<[u8; 32]> for Pin {
+    fn from(hash: [u8; 32]) -> Self {
+        Self(hash)
+    }
+}
+
+impl FromStr for Pin {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        crate::hex::decode(text).map(Self).ok_or_else(|| {
+            Error::new(
+                ErrorKind::InvalidAddress,
+                format!("bad pin {text:?}: expected 64 hexadecimal digits"),
+            )
+        })
+    }
+}
+
+impl fmt::Display for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        crate::hex::encode(&self.0, f)
+    }
+}
+
+impl fmt::Debug for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pin({self})")
+    }
 }
 
 impl Address {
@@ -82,15 +144,25 @@ impl Address {
     /// # Ok::<(), ductworks::Error>(())
     /// ```
     pub fn tcp(host: impl Into<String>, port: u16) -> Result<Self> {
-        let host = host.into();
-        let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '[' | ']');
-        if host.is_empty() || host.contains(odd) {
-            return Err(Error::new(
-                ErrorKind::InvalidAddress,
-                format!("bad host {host:?}: expected a name or an IP address"),
-            ));
-        }
+        let host = checked_host(host.into())?;
         Ok(Self(Repr::Tcp { host, port }))
+    }
+
+    /// The address of a TCP port where TLS is spoken, by whoever has the pinned key. Without a pin, the
+    /// listener is known by a certificate for its name.
+    ///
+    /// # Errors
+    ///
+    /// As for [`tcp`](Self::tcp).
+    ///
+    /// ```
+    /// # use ductworks::Address;
+    /// assert_eq!(Address::tls("example.com", 80, None)?.to_string(), "tls:example.com:80");
+    /// # Ok::<(), ductworks::Error>(())
+    /// ```
+    pub fn tls(host: impl Into<String>, port: u16, pin: Option<Pin>) -> Result<Self> {
+        let host = checked_host(host.into())?;
+        Ok(Self(Repr::Tls { host, port, pin }))
     }
 
     /// The path, if this is a Unix address.
@@ -105,11 +177,26 @@ impl Address {
     pub fn path(&self) -> Option<&Path> {
         match &self.0 {
             Repr::Unix(path) => Some(path),
-            Repr::Tcp { .. } => None,
+            Repr::Tcp { .. } | Repr::Tls { .. } => None,
         }
     }
 
-    /// The host without brackets, if this is a TCP address.
+    /// Whether TLS is spoken there.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        matches!(self.0, Repr::Tls { .. })
+    }
+
+    /// The key by which the listener is known, if the address says.
+    #[must_use]
+    pub fn pin(&self) -> Option<&Pin> {
+        match &self.0 {
+            Repr::Tls { pin, .. } => pin.as_ref(),
+            Repr::Unix(_) | Repr::Tcp { .. } => None,
+        }
+    }
+
+    /// The host without brackets, if this is a TCP address, with TLS or without.
     ///
     /// ```
     /// # use ductworks::Address;
@@ -119,12 +206,12 @@ impl Address {
     #[must_use]
     pub fn host(&self) -> Option<&str> {
         match &self.0 {
-            Repr::Tcp { host, .. } => Some(host),
+            Repr::Tcp { host, .. } | Repr::Tls { host, .. } => Some(host),
             Repr::Unix(_) => None,
         }
     }
 
-    /// The port, if this is a TCP address.
+    /// The port, if this is a TCP address, with TLS or without.
     ///
     /// ```
     /// # use ductworks::Address;
@@ -134,7 +221,7 @@ impl Address {
     #[must_use]
     pub fn port(&self) -> Option<u16> {
         match &self.0 {
-            Repr::Tcp { port, .. } => Some(*port),
+            Repr::Tcp { port, .. } | Repr::Tls { port, .. } => Some(*port),
             Repr::Unix(_) => None,
         }
     }
@@ -154,13 +241,24 @@ impl FromStr for Address {
             Error::new(
                 ErrorKind::InvalidAddress,
                 format!(
-                    "bad address {text:?}: {why}; expected unix:PATH, tcp:HOST:PORT or \
-                     tcp:[IPV6]:PORT"
+                    "bad address {text:?}: {why}; expected unix:PATH, tcp:HOST:PORT, \
+                     tcp:[IPV6]:PORT or tls:HOST:PORT"
                 ),
             )
         };
-        let Some(rest) = text.strip_prefix("tcp:") else {
-            return Err(expected("no known scheme"));
+        let (rest, is_tls) = match (text.strip_prefix("tcp:"), text.strip_prefix("tls:")) {
+            (Some(rest), _) => (rest, false),
+            (None, Some(rest)) => (rest, true),
+            (None, None) => return Err(expected("no known scheme")),
+        };
+        let (rest, pin) = match rest.split_once('?') {
+            Some((rest, query)) if is_tls => {
+                let pin = query
+                    .strip_prefix("pin=")
+                    .ok_or_else(|| expected("behind the question mark stands no pin=PIN"))?;
+                (rest, Some(pin.parse()?))
+            }
+            _ => (rest, None),
         };
         let Some((host, port)) = rest.rsplit_once(':') else {
             return Err(expected("there is no port"));
@@ -181,8 +279,22 @@ impl FromStr for Address {
         let port = port
             .parse()
             .map_err(|_| expected("the port is not a number from 0 to 65535"))?;
-        Self::tcp(host, port)
+        match is_tls {
+            true => Self::tls(host, port, pin),
+            false => Self::tcp(host, port),
+        }
     }
+}
+
+fn checked_host(host: String) -> Result<String> {
+    let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '[' | ']' | '?' | '#');
+    if host.is_empty() || host.contains(odd) {
+        return Err(Error::new(
+            ErrorKind::InvalidAddress,
+            format!("bad host {host:?}: expected a name or an IP address"),
+        ));
+    }
+    Ok(host)
 }
 
 impl fmt::Display for Address {
@@ -190,9 +302,22 @@ impl fmt::Display for Address {
         match &self.0 {
             // The constructor admits UTF-8 only, so nothing is lost here.
             Repr::Unix(path) => write!(f, "unix:{}", path.display()),
-            Repr::Tcp { host, port } if host.contains(':') => write!(f, "tcp:[{host}]:{port}"),
-            Repr::Tcp { host, port } => write!(f, "tcp:{host}:{port}"),
+            Repr::Tcp { host, port } => write_port(f, "tcp", host, *port),
+            Repr::Tls { host, port, pin } => {
+                write_port(f, "tls", host, *port)?;
+                match pin {
+                    Some(pin) => write!(f, "?pin={pin}"),
+                    None => Ok(()),
+                }
+            }
         }
+    }
+}
+
+fn write_port(f: &mut fmt::Formatter<'_>, scheme: &str, host: &str, port: u16) -> fmt::Result {
+    match host.contains(':') {
+        true => write!(f, "{scheme}:[{host}]:{port}"),
+        false => write!(f, "{scheme}:{host}:{port}"),
     }
 }
 
@@ -232,7 +357,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_address_survives_its_text(host in "[a-z0-9.:-]{1,40}", port: u16, path in "[^\0]{1,26}") {
+        fn every_address_survives_its_text(host in "[a-z0-9.:-]{1,40}", port: u16, path in "[^\0]{1,26}", pin: Option<[u8; 32]>) {
+            let tls = Address::tls(host.clone(), port, pin.map(Pin::from)).unwrap();
+            prop_assert_eq!(&tls.to_string().parse::<Address>().unwrap(), &tls);
             let tcp = Address::tcp(host, port).unwrap();
             prop_assert_eq!(&tcp.to_string().parse::<Address>().unwrap(), &tcp);
             let unix = Address::unix(path).unwrap();
@@ -261,6 +388,12 @@ mod tests {
             "udp:host:1",
             "relative/path",
             "tcp:a b:1",
+            "tcp:host:1?pin=00",
+            "tls:host",
+            "tls:host:1?",
+            "tls:host:1?pin=",
+            "tls:host:1?pin=00",
+            "tls:host:1?key=00",
             "unix:a\0b",
         ] {
             let error = text.parse::<Address>().unwrap_err();

@@ -193,6 +193,7 @@ mod door;
 mod duct;
 mod error;
 mod gate;
+mod hex;
 mod listener;
 mod lobby;
 mod memory;
@@ -207,7 +208,7 @@ pub mod wire;
 
 pub mod engine;
 
-pub use address::Address;
+pub use address::{Address, Pin};
 pub use channel::{Stats, Traffic};
 #[cfg(feature = "msgpack")]
 pub use codec::MessagePack;

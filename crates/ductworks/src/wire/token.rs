@@ -10,6 +10,7 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::hex;
 
 /// A secret of 32 random bytes. Whoever proves to know it is let in.
 ///
@@ -73,35 +74,17 @@ impl Eq for Token {}
 impl FromStr for Token {
     type Err = Error;
 
-    fn from_str(text: &str) -> Result<Self> {
-        let mut bytes = Zeroizing::new([0; Self::LEN]);
-        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-        let digit = |digit: u8| char::from(digit).to_digit(16);
-        if pairs.len() != Self::LEN || !rest.is_empty() {
-            return Err(malformed());
-        }
-        for (place, [high, low]) in bytes.iter_mut().zip(pairs) {
-            let (Some(high), Some(low)) = (digit(*high), digit(*low)) else {
-                return Err(malformed());
-            };
-            // Two digits make a byte.
-            *place = (high << 4 | low) as u8;
-        }
-        Ok(Self(bytes))
+    fn from_str(digits: &str) -> Result<Self> {
+        // What is wrong is not told: it may be a secret with a slip in it.
+        let text = "bad token: expected 64 hexadecimal digits";
+        let malformed = || Error::new(ErrorKind::InvalidAddress, text);
+        hex::decode(digits).map(Self::from).ok_or_else(malformed)
     }
-}
-
-/// What is wrong is not told: it may be a secret with a slip in it.
-fn malformed() -> Error {
-    Error::new(
-        ErrorKind::InvalidAddress,
-        "bad token: expected 64 hexadecimal digits",
-    )
 }
 
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        hex::encode(&*self.0, f)
     }
 }
 
