@@ -41,6 +41,7 @@ test-pythons: $(ORIGINAL_PYTHON)
 lint: $(BIN)/.tools $(BIN)/.lint-tools
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features -- -D warnings
+	cargo clippy -p ductworks --lib -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

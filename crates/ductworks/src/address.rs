@@ -165,6 +165,15 @@ impl Address {
         Ok(Self(Repr::Tls { host, port, pin }))
     }
 
+    /// The same port of another host.
+    pub(crate) fn at(&self, host: String) -> Result<Self> {
+        match self.0 {
+            Repr::Unix(_) => Ok(self.clone()),
+            Repr::Tcp { port, .. } => Self::tcp(host, port),
+            Repr::Tls { port, pin, .. } => Self::tls(host, port, pin),
+        }
+    }
+
     /// The path, if this is a Unix address.
     ///
     /// ```

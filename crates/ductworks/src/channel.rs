@@ -241,6 +241,7 @@ fn violated(violation: &Violation) -> Error {
         Violation::Magic { .. }
         | Violation::Negative { .. }
         | Violation::Malformed { .. }
+        | Violation::Stream { .. }
         | Violation::Unexpected { .. } => ErrorKind::Protocol,
     };
     Error::new(kind, format!("{violation}. The duct is closed")).with_source(violation.clone())

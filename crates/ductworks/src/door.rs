@@ -109,6 +109,12 @@ impl Door {
         })
     }
 
+    /// The same door, whose address names this host.
+    pub(crate) fn known_as(mut self, host: String) -> Result<Self> {
+        self.address = self.address.at(host)?;
+        Ok(self)
+    }
+
     /// Whether the name for a wire at a Unix address is one that somebody has left behind.
     #[must_use]
     pub fn is_abandoned(address: &Address, wire: Wire) -> bool {

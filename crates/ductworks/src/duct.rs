@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use crate::channel::{Announced, Channel, Stats};
 use crate::codec::{Decode, Encode, Json};
+use crate::connection::{Connection, Link};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::{Deadline, Wait};
 use crate::lobby::Admitted;
 use crate::memory::Memory;
-use crate::stream::Socket;
 use crate::transport::{self, Mark};
 use crate::wire::{Body, Greeting, Version};
 use methods::{common_methods, receiving_methods, sending_methods};
@@ -98,20 +98,20 @@ pub struct Receiver<C = Json> {
 
 /// What the halves of a duct share.
 struct Core {
-    socket: OwnedFd,
+    connection: Connection,
     channel: Channel<Version, Memory>,
     buried: AtomicBool,
 }
 
 impl Core {
-    fn stream(&self) -> Socket<BorrowedFd<'_>> {
-        Socket(self.socket.as_fd())
+    fn stream(&self) -> Link<'_> {
+        self.connection.link()
     }
 
     fn close(&self) {
         self.channel.close(&self.stream());
         if !self.buried.swap(true, Ordering::SeqCst) {
-            transport::bury(self.socket.as_fd());
+            transport::bury(self.connection.as_fd());
         }
     }
 
@@ -188,7 +188,7 @@ impl Core {
 
     fn describe(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct(name)
-            .field("socket", &self.socket)
+            .field("socket", &self.connection.as_fd())
             .field("closed", &self.channel.is_closed())
             .finish_non_exhaustive()
     }
@@ -202,10 +202,10 @@ impl Drop for Core {
 }
 
 impl Duct {
-    pub(crate) fn over(socket: OwnedFd, version: Version) -> Self {
+    pub(crate) fn over(connection: impl Into<Connection>, version: Version) -> Self {
         Self {
             core: Arc::new(Core {
-                socket,
+                connection: connection.into(),
                 channel: Channel::new(version),
                 buried: AtomicBool::new(false),
             }),
@@ -266,9 +266,9 @@ impl Duct {
             None => Version::V1,
         };
         if version == Version::V2 {
-            Mark::V2.put(&admitted.socket)?;
+            Mark::V2.put(&admitted.connection)?;
         }
-        let duct = Self::over(admitted.socket, version);
+        let duct = Self::over(admitted.connection, version);
         duct.core.channel.set_message_limit(limit);
         if let Some(terms) = admitted.handshake.and_then(|greeting| greeting.agreed()) {
             duct.core.channel.agree_on_limit(terms.limit);
@@ -347,8 +347,8 @@ impl<C> Duct<C> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] in the middle of a message; [`ErrorKind::Closed`],
-    /// [`ErrorKind::Io`].
+    /// [`ErrorKind::InvalidInput`] in the middle of a message, or where the connection is encrypted;
+    /// [`ErrorKind::Closed`], [`ErrorKind::Io`].
     ///
     /// ```
     /// use ductworks::Duct;
@@ -366,8 +366,7 @@ impl<C> Duct<C> {
         let core = &self.core;
         let copy = {
             let _active = core.channel.gate().enter()?;
-            let copy = core.socket.try_clone();
-            copy.map_err(|e| Error::os("copy the descriptor", e))?
+            core.connection.copy_of_socket()?
         };
         core.channel.abandon(&core.stream())?;
         core.close();
@@ -393,7 +392,7 @@ macro_rules! end_traits {
     ($($end:ident)*) => {$(
         impl<C> AsFd for $end<C> {
             fn as_fd(&self) -> BorrowedFd<'_> {
-                self.core.socket.as_fd()
+                self.core.connection.as_fd()
             }
         }
 

@@ -126,7 +126,12 @@ impl Error {
 
     /// A failure of a system call; `doing` completes the sentence "could not ...".
     pub(crate) fn os(doing: impl fmt::Display, error: impl Into<io::Error>) -> Self {
-        let error = error.into();
+        let error: io::Error = error.into();
+        // A stream may have had more to say.
+        let error = match error.downcast::<Self>() {
+            Ok(own) => return own,
+            Err(error) => error,
+        };
         let os = error.raw_os_error();
         let message = format!("could not {doing}: {error}").into();
         Self {

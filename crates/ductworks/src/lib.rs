@@ -189,6 +189,8 @@
 mod address;
 mod channel;
 mod codec;
+mod connect;
+mod connection;
 mod door;
 mod duct;
 mod error;
@@ -213,8 +215,11 @@ pub use channel::{Stats, Traffic};
 #[cfg(feature = "msgpack")]
 pub use codec::MessagePack;
 pub use codec::{Codec, CodecError, Decode, Encode, Json, Raw};
+pub use connect::ConnectOptions;
 pub use duct::{Duct, Receiver, Sender, pair};
 pub use error::{Error, ErrorKind, Result};
 pub use listener::{ListenOptions, Listener};
-pub use rendezvous::{ConnectOptions, Parent, connect};
+pub use rendezvous::{Parent, connect};
 pub use ticket::Ticket;
+#[cfg(feature = "tls")]
+pub use transport::{Identity, Roots};

@@ -1,11 +1,12 @@
 //! Many children on one address.
 
+mod options;
+
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::Address;
-use crate::channel::DEFAULT_MESSAGE_LIMIT;
 use crate::door::Door;
 use crate::duct::Duct;
 #[cfg(doc)]
@@ -14,8 +15,9 @@ use crate::error::{Error, Result};
 use crate::gate::{Deadline, Wait};
 use crate::lobby::{Admitted, Lobby, Refusal};
 use crate::ticket::Ticket;
-use crate::transport::Wire;
-use crate::wire::{Admission, Greeting, Terms, Token};
+use crate::wire::{Admission, Greeting};
+
+pub use options::ListenOptions;
 
 /// Accepts any number of ducts at one address, from whoever proves to know its token.
 ///
@@ -47,158 +49,6 @@ pub struct Listener {
     lobby: Lobby<Greeting>,
     admission: Option<Arc<Admission>>,
     message_limit: usize,
-}
-
-/// How to listen, where the defaults do not fit.
-///
-/// ```
-/// use ductworks::ListenOptions;
-///
-/// let listener = ListenOptions::new().backlog(16).bind("tcp:127.0.0.1:0")?;
-/// # Ok::<(), ductworks::Error>(())
-/// ```
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct ListenOptions {
-    backlog: u16,
-    insecure_network: bool,
-    v1: bool,
-    reusable: bool,
-    handshake_timeout: Duration,
-    message_limit: usize,
-    codec: String,
-}
-
-impl Default for ListenOptions {
-    fn default() -> Self {
-        Self {
-            backlog: 128,
-            insecure_network: false,
-            v1: false,
-            reusable: false,
-            handshake_timeout: Duration::from_secs(10),
-            message_limit: DEFAULT_MESSAGE_LIMIT,
-            codec: String::new(),
-        }
-    }
-}
-
-impl ListenOptions {
-    /// The defaults: a token that admits one after the other, 10 seconds for a handshake, messages of
-    /// up to 64 MiB, a backlog of 128, and the loopback interface only.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// How many connections may wait to be accepted (`listen(2)`); more are made to wait or try
-    /// again.
-    pub fn backlog(mut self, connections: u16) -> Self {
-        self.backlog = connections;
-        self
-    }
-
-    /// Allows a TCP address that other hosts can reach. Whoever can read along there can read and
-    /// change what is sent, the token's proof notwithstanding.
-    pub fn insecure_network(mut self, allow: bool) -> Self {
-        self.insecure_network = allow;
-        self
-    }
-
-    /// Listens for those who speak version 1 of the protocol, the original library among them. They
-    /// bring no token: whoever can reach the address is let in. At a Unix address version 2 is spoken
-    /// with those who know it, without a token either.
-    pub fn v1(mut self, allow: bool) -> Self {
-        self.v1 = allow;
-        self
-    }
-
-    /// Lets one ticket admit any number of children. Without, each admits one, and then the listener
-    /// has another.
-    pub fn reusable(mut self, reusable: bool) -> Self {
-        self.reusable = reusable;
-        self
-    }
-
-    /// How long a handshake may take. Who is slower is turned away.
-    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
-        self.handshake_timeout = timeout;
-        self
-    }
-
-    /// The largest message, in bytes, that may be sent or received: the smaller of what both sides
-    /// say holds.
-    pub fn message_limit(mut self, bytes: usize) -> Self {
-        self.message_limit = bytes;
-        self
-    }
-
-    /// The name of the codec that the other side has to use too. Unless both sides name theirs,
-    /// nothing is compared.
-    pub fn codec_name(mut self, name: impl Into<String>) -> Self {
-        self.codec = name.into();
-        self
-    }
-
-    /// Listens at an address.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Listener::bind`].
-    pub fn bind<A>(&self, address: A) -> Result<Listener>
-    where
-        A: TryInto<Address>,
-        A::Error: Into<Error>,
-    {
-        let address = address.try_into().map_err(Into::into)?;
-        let wires = match address.path() {
-            Some(_) => self.wires(),
-            None if self.v1 => &[Wire::Plain],
-            None => &[Wire::V2],
-        };
-        let door = Door::bind(&address, wires, self.backlog, self.insecure_network)?;
-        self.listen(door)
-    }
-
-    /// Listens at a private, random Unix address.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Listener::bind_private`].
-    pub fn bind_private(&self) -> Result<Listener> {
-        self.listen(Door::bind_private(self.wires(), self.backlog)?)
-    }
-
-    /// The name for version 2 is bound first; see [`connect`](crate::connect).
-    fn wires(&self) -> &'static [Wire] {
-        match self.v1 {
-            true => &[Wire::V2, Wire::Plain],
-            false => &[Wire::V2],
-        }
-    }
-
-    fn listen(&self, door: Door) -> Result<Listener> {
-        let admission = match self.v1 {
-            true => None,
-            false => Some(Arc::new(Admission::new(Token::generate()?, self.reusable))),
-        };
-        let terms = Terms {
-            limit: self.message_limit as u64,
-            codec: self.codec.clone(),
-        };
-        let lobby = Lobby::new(Wire::V2, self.handshake_timeout, {
-            let admission = admission.clone();
-            move || {
-                let nonce = Greeting::nonce()?;
-                Ok(Greeting::server(admission.as_ref(), &terms, nonce, [0; 32]))
-            }
-        });
-        Ok(Listener {
-            door,
-            lobby,
-            admission,
-            message_limit: self.message_limit,
-        })
-    }
 }
 
 impl Listener {
@@ -344,6 +194,12 @@ impl Listener {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.door.is_closed()
+    }
+
+    #[cfg(feature = "tls")]
+    fn secured(mut self, acceptor: crate::transport::Acceptor) -> Self {
+        self.lobby = self.lobby.with_tls(acceptor);
+        self
     }
 
     pub(crate) fn accept_until(&self, deadline: Deadline) -> Result<Duct> {

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll;
 
 use crate::channel::Channel;
+use crate::connection::Connection;
 use crate::door::{Door, watch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::{Deadline, Interest, Queue, Wait};
 use crate::process;
-use crate::stream::Socket;
-use crate::transport::{self, Wire};
+use crate::transport::{self, Progress, Session, Wire};
 use crate::wire::{Answer, Handshake};
 
 /// How many may wait at the same time. Where more come, the one that has waited longest has to go.
@@ -30,7 +30,7 @@ const GUESTS_OF_A_HOST_MAX: usize = 8;
 /// listening goes on, and nobody has to wait for anybody else.
 ///
 /// ```
-/// use ductworks::engine::{Deadline, Door, Lobby, Wait, Wire, greet};
+/// use ductworks::engine::{Connection, Deadline, Door, Lobby, Wait, Wire, greet};
 /// use ductworks::wire::Challenge;
 /// use std::time::Duration;
 ///
@@ -40,14 +40,15 @@ const GUESTS_OF_A_HOST_MAX: usize = 8;
 ///     let patience = Duration::from_secs(10);
 ///     let wait = &mut Wait::until(Deadline::after(patience));
 ///     let socket = ductworks::ConnectOptions::new().connect_socket(&address, wait)?;
-///     greet(&socket, Challenge::client(b"key", rand()), wait).map(|_| socket)
+///     let connection = Connection::from(socket);
+///     greet(&connection, Challenge::client(b"key", rand()), wait).map(|_| connection)
 /// });
 /// # fn rand() -> [u8; 40] { [3; 40] }
 ///
 /// let lobby = Lobby::new(Wire::Plain, Duration::from_secs(10), || {
 ///     Ok(Challenge::listener(b"key", rand()))
 /// });
-/// let ours = lobby.accept(&door, &mut Wait::until(Deadline::Never))?.socket;
+/// let ours = lobby.accept(&door, &mut Wait::until(Deadline::Never))?.connection;
 /// let theirs = client.join().expect("no panic")?;
 /// # Ok::<(), ductworks::Error>(())
 /// ```
@@ -56,17 +57,20 @@ pub struct Lobby<H: Handshake> {
     patience: Duration,
     make: Box<dyn Fn() -> Result<H> + Send + Sync>,
     log: Option<Log>,
+    secure: Option<Secure>,
     room: Mutex<Option<Room<H>>>,
 }
 
 type Log = Box<dyn Fn(&Refusal) + Send + Sync>;
+
+type Secure = Box<dyn Fn() -> Session + Send + Sync>;
 
 /// Who was let in.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Admitted<H> {
     /// The connection.
-    pub socket: OwnedFd,
+    pub connection: Connection,
     /// The handshake that it has passed; nothing where its wire has none.
     pub handshake: Option<H>,
 }
@@ -101,14 +105,21 @@ struct Room<H: Handshake> {
 }
 
 struct Guest<H: Handshake> {
-    socket: OwnedFd,
-    channel: Channel<H::Framing>,
-    handshake: H,
+    connection: Connection,
     until: Option<Instant>,
     host: Option<IpAddr>,
-    /// It has heard what was said first.
-    is_here: bool,
+    /// Nothing until the connection is as safe as its address says: those who come no further are to
+    /// cost little.
+    talk: Option<Box<Talk<H>>>,
 }
+
+/// A handshake, and what it goes through.
+struct Talk<H: Handshake> {
+    channel: Channel<H::Framing>,
+    handshake: H,
+}
+
+const GONE: &str = "it went away in its handshake";
 
 /// What became of a guest.
 enum Outcome {
@@ -139,6 +150,7 @@ impl<H: Handshake> Lobby<H> {
             patience,
             make: Box::new(make),
             log: None,
+            secure: None,
             room: Mutex::default(),
         }
     }
@@ -148,6 +160,13 @@ impl<H: Handshake> Lobby<H> {
     #[must_use]
     pub fn with_log(mut self, log: impl Fn(&Refusal) + Send + Sync + 'static) -> Self {
         self.log = Some(Box::new(log));
+        self
+    }
+
+    /// The same lobby, with encrypted connections.
+    #[cfg(feature = "tls")]
+    pub(crate) fn with_tls(mut self, acceptor: transport::Acceptor) -> Self {
+        self.secure = Some(Box::new(move || Session::accepting(acceptor.clone())));
         self
     }
 
@@ -210,30 +229,35 @@ impl<H: Handshake> Lobby<H> {
                 break;
             };
             if wire != self.wire {
-                let handshake = None;
-                return Ok(Some(Admitted { socket, handshake }));
+                return Ok(Some(Admitted {
+                    connection: socket.into(),
+                    handshake: None,
+                }));
             }
-            let guest = Guest::new(socket, (self.make)()?, self.patience);
+            let connection = Connection::new(socket, self.secure.as_ref().map(|secure| secure()));
+            let mut guest = Guest::new(connection, self.patience);
             room.make_way(door, guest.host);
-            match guest.is_here {
-                true => room.add(door, guest)?,
-                false => room.refuse(&guest, "it was gone again at once"),
+            // It may have to hear something first.
+            match guest.secure(&self.make) {
+                Ok(()) => room.add(door, guest)?,
+                Err(reason) => room.refuse(&guest, reason),
             }
         }
         let mut index = 0;
         while let Some(guest) = room.guests.get_mut(index) {
-            match guest.hear() {
+            match guest.hear(&self.make) {
                 Outcome::Waits => index += 1,
                 Outcome::Refused(reason) => {
                     let guest = room.remove(door, index);
                     room.refuse(&guest, reason);
                 }
                 Outcome::Accepted => {
-                    let mut guest = room.remove(door, index);
-                    guest.handshake.admitted();
+                    let guest = room.remove(door, index);
+                    let mut handshake = guest.talk.map(|talk| talk.handshake);
+                    handshake.iter_mut().for_each(Handshake::admitted);
                     return Ok(Some(Admitted {
-                        socket: guest.socket,
-                        handshake: Some(guest.handshake),
+                        connection: guest.connection,
+                        handshake,
                     }));
                 }
             }
@@ -321,7 +345,7 @@ impl<H: Handshake> Room<H> {
 
     fn refuse(&mut self, guest: &Guest<H>, reason: impl Into<String>) {
         let refusal = Refusal {
-            peer: transport::describe_peer(guest.socket.as_fd()),
+            peer: transport::describe_peer(guest.connection.as_fd()),
             reason: reason.into(),
         };
         self.refusals += 1;
@@ -334,7 +358,7 @@ impl<H: Handshake> Room<H> {
     }
 
     fn add(&mut self, door: &Door, guest: Guest<H>) -> Result<()> {
-        watch(self.ready(door), &guest.socket)?;
+        watch(self.ready(door), &guest.connection)?;
         self.guests.push(guest);
         Ok(())
     }
@@ -342,43 +366,71 @@ impl<H: Handshake> Room<H> {
     fn remove(&mut self, door: &Door, index: usize) -> Guest<H> {
         let guest = self.guests.remove(index);
         // Closing alone would not do where a forked process holds a copy.
-        let _ = epoll::delete(self.ready(door), &guest.socket);
+        let _ = epoll::delete(self.ready(door), &guest.connection);
         guest
     }
 }
 
 impl<H: Handshake> Guest<H> {
-    /// Begins the handshake.
-    fn new(socket: OwnedFd, handshake: H, patience: Duration) -> Self {
+    fn new(connection: Connection, patience: Duration) -> Self {
+        Self {
+            host: transport::peer_host(connection.as_fd()),
+            connection,
+            until: Instant::now().checked_add(patience),
+            talk: None,
+        }
+    }
+
+    /// Goes on with the encryption, and begins the handshake when that is there. Says why the guest has to
+    /// go, if it has.
+    fn secure(&mut self, make: impl FnOnce() -> Result<H>) -> Result<(), String> {
+        if self.talk.is_some() {
+            return Ok(());
+        }
+        let secured = match self.connection.link().progress() {
+            Ok(Progress::Done(secured)) => secured,
+            Ok(Progress::Needs(Interest::Readable)) => return Ok(()),
+            // So little always has room, unless nothing is read.
+            Ok(Progress::Needs(_)) => return Err(GONE.into()),
+            Err(error) => return Err(error.to_string()),
+        };
         let channel = Channel::default();
         channel.set_message_limit(H::MESSAGE_MAX);
-        let mut guest = Self {
-            host: transport::peer_host(socket.as_fd()),
-            socket,
-            channel,
-            handshake,
-            until: Instant::now().checked_add(patience),
-            is_here: true,
-        };
-        let opening = guest.handshake.opening();
-        guest.is_here = guest.says(opening);
-        guest
+        let mut handshake = make().map_err(|error| error.to_string())?;
+        handshake.bind(secured);
+        let mut talk = Talk { channel, handshake };
+        let opening = talk.handshake.opening();
+        let is_here = talk.says(&self.connection, opening);
+        self.talk = Some(Box::new(talk));
+        match is_here {
+            true => Ok(()),
+            false => Err(GONE.into()),
+        }
     }
 
     /// Takes what the guest has said, without waiting for more.
-    fn hear(&mut self) -> Outcome {
+    fn hear(&mut self, make: impl FnOnce() -> Result<H>) -> Outcome {
+        let outcome = match (self.secure(make), &mut self.talk) {
+            (Err(reason), _) => return Outcome::Refused(reason),
+            (Ok(()), None) => Outcome::Waits,
+            (Ok(()), Some(talk)) => talk.hear(&self.connection),
+        };
+        match outcome {
+            Outcome::Waits if self.until.is_some_and(|until| until <= Instant::now()) => {
+                Outcome::Refused("it was too slow with its handshake".into())
+            }
+            outcome => outcome,
+        }
+    }
+}
+
+impl<H: Handshake> Talk<H> {
+    fn hear(&mut self, connection: &Connection) -> Outcome {
         loop {
             let now = &mut Wait::until(Deadline::Now);
-            let message = match self.channel.receive(&Socket(&self.socket), now) {
+            let message = match self.channel.receive(&connection.link(), now) {
                 Ok(message) => message,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    return match self.until {
-                        Some(until) if until <= Instant::now() => {
-                            Outcome::Refused("it was too slow with its handshake".into())
-                        }
-                        _ => Outcome::Waits,
-                    };
-                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Outcome::Waits,
                 Err(error) => return Outcome::Refused(error.to_string()),
             };
             let (reply, end) = match self.handshake.answer(&message) {
@@ -386,9 +438,9 @@ impl<H: Handshake> Guest<H> {
                 Answer::Accept(reply) => (reply, Some(Outcome::Accepted)),
                 Answer::Refuse { farewell, reason } => (farewell, Some(Outcome::Refused(reason))),
             };
-            match (self.says(reply), end) {
+            match (self.says(connection, reply), end) {
                 (_, Some(Outcome::Refused(reason))) => return Outcome::Refused(reason),
-                (false, _) => return Outcome::Refused("it went away in its handshake".into()),
+                (false, _) => return Outcome::Refused(GONE.into()),
                 (true, Some(outcome)) => return outcome,
                 (true, None) => {}
             }
@@ -396,17 +448,17 @@ impl<H: Handshake> Guest<H> {
     }
 
     /// Says something to the guest. Who does not listen to so little has no room for more.
-    fn says(&self, message: Option<Vec<u8>>) -> bool {
+    fn says(&self, connection: &Connection, message: Option<Vec<u8>>) -> bool {
         let Some(message) = message else {
             return true;
         };
         let now = &mut Wait::until(Deadline::Now);
-        let sent = self.channel.send(&Socket(&self.socket), &[&message], now);
+        let sent = self.channel.send(&connection.link(), &[&message], now);
         sent.is_ok() && !self.channel.has_unsent()
     }
 }
 
-/// Goes through a handshake on a connected socket, as the end that has something to lose by waiting
+/// Goes through a handshake on a connection, as the end that has something to lose by waiting
 /// for ever: `wait` bounds it as a whole. Returns what the handshake has become.
 ///
 /// # Errors
@@ -414,10 +466,15 @@ impl<H: Handshake> Guest<H> {
 /// [`ErrorKind::PermissionDenied`] if either end refuses the other; [`ErrorKind::TimedOut`],
 /// [`ErrorKind::Disconnected`], [`ErrorKind::Truncated`], [`ErrorKind::Reset`],
 /// [`ErrorKind::TooLarge`], [`ErrorKind::Protocol`], [`ErrorKind::Interrupted`], [`ErrorKind::Io`].
-pub fn greet<H: Handshake>(socket: &OwnedFd, mut handshake: H, wait: &mut Wait<'_>) -> Result<H> {
+pub fn greet<H: Handshake>(
+    connection: &Connection,
+    mut handshake: H,
+    wait: &mut Wait<'_>,
+) -> Result<H> {
     let channel = Channel::<H::Framing>::default();
     channel.set_message_limit(H::MESSAGE_MAX);
-    let stream = Socket(socket);
+    let stream = connection.link();
+    handshake.bind(stream.establish(wait)?);
     if let Some(opening) = handshake.opening() {
         channel.send(&stream, &[&opening], wait)?;
     }

@@ -1,8 +1,12 @@
 //! Connected byte streams and the sockets that accept them.
 
 mod mark;
+#[cfg(not(feature = "tls"))]
+mod no_tls;
 pub(crate) mod private;
 mod tcp;
+#[cfg(feature = "tls")]
+mod tls;
 mod unix;
 
 use std::net::{IpAddr, SocketAddr};
@@ -17,6 +21,15 @@ use crate::address::Address;
 use crate::error::{Error, ErrorKind, Result};
 
 pub use mark::Mark;
+#[cfg(not(feature = "tls"))]
+pub(crate) use no_tls::Progress;
+#[cfg(not(feature = "tls"))]
+pub use no_tls::Session;
+pub(crate) use tcp::host_instead_of;
+#[cfg(feature = "tls")]
+pub(crate) use tls::{Acceptor, Connector, Progress};
+#[cfg(feature = "tls")]
+pub use tls::{Identity, Roots, Session};
 pub(crate) use unix::{BoundPath, bind_private};
 pub use unix::{pair, verify_peer};
 
@@ -40,10 +53,30 @@ pub(crate) fn bind(
     match (address.path(), address.host(), address.port()) {
         (Some(path), _, _) => unix::bind(path, wires, backlog),
         (None, Some(host), Some(port)) => {
-            tcp::bind(host, port, backlog, insecure).map(|bound| vec![bound])
+            let mut bound = tcp::bind(host, port, backlog, insecure || address.is_tls())?;
+            if let (true, Some(port)) = (address.is_tls(), bound.address.port()) {
+                // A certificate is for a name, and not for what the name means here.
+                bound.address = Address::tls(host, port, address.pin().copied())?;
+            }
+            Ok(vec![bound])
         }
         _ => Err(unusable(address)),
     }
+}
+
+pub(crate) fn v1_over_tls() -> Error {
+    Error::new(
+        ErrorKind::InvalidInput,
+        "version 1 of the protocol is not spoken over TLS, which those who speak it do not know: leave v1 \
+         out, or use a tcp: address",
+    )
+}
+
+/// The refusal of an address that this build cannot use.
+#[cfg(not(feature = "tls"))]
+pub(crate) fn no_tls_here(address: &Address) -> Error {
+    let text = format!("{address}: this build knows no TLS; build it with the feature \"tls\"");
+    Error::new(ErrorKind::InvalidAddress, text)
 }
 
 /// What is spoken at a socket's name.

@@ -27,7 +27,7 @@ pub use challenge::{Challenge, NONCE_LEN};
 pub use connection::Multiprocessing;
 pub use control::{CODEC_NAME_MAX, CONTROL_LEN, Control, Hello, Mode};
 pub use greeting::{Admission, Blocks, Greeting, Terms};
-pub use handshake::{Answer, Handshake};
+pub use handshake::{Answer, Handshake, Secured};
 pub use incoming::{Incoming, Step};
 pub use outgoing::Outgoing;
 pub use pipe::Pipe;
@@ -161,6 +161,11 @@ pub enum Violation {
         /// What is wrong with it.
         fault: &'static str,
     },
+    /// The stream has found that it is not what the other end has written.
+    Stream {
+        /// What is wrong with it.
+        fault: String,
+    },
     /// The other end has refused this one.
     Refused,
     /// The frame has no place at this point of the conversation.
@@ -193,6 +198,7 @@ impl fmt::Display for Violation {
                 "expected a frame of the protocol, got one of kind 0x{kind:02x}, in which {fault}: \
                  the other end is out of step, or newer than it said"
             ),
+            Self::Stream { fault } => f.write_str(fault),
             Self::Refused => f.write_str(
                 "the other end refused this one: the ticket may be used up or another one's, or the \
                  two do not fit together; the other end's log says more",

@@ -111,6 +111,24 @@ fn a_duct_that_a_forked_child_drops_or_closes_goes_on_here() {
     }
 }
 
+#[cfg(feature = "tls")]
+#[test]
+fn a_duct_over_tls_belongs_to_the_process_that_made_it() {
+    let _watchdog = watchdog();
+    let (a, b) = enter(&Listener::bind("tls:127.0.0.1:0").unwrap());
+    let (here, there) = shared(a);
+    in_a_fork(move || {
+        let duct = there.lock().unwrap().take().unwrap();
+        let is_refused = |kind| kind == ErrorKind::Forked;
+        is_refused(kind(duct.send(&1))) && is_refused(kind(duct.try_recv::<u8>()))
+    });
+    let a = here.lock().unwrap().take().unwrap();
+    a.send("from here").unwrap();
+    assert_eq!(b.recv::<String>().unwrap(), "from here");
+    b.send("and back").unwrap();
+    assert_eq!(a.recv::<String>().unwrap(), "and back");
+}
+
 #[test]
 fn both_processes_send_and_receive_in_turn() {
     let _watchdog = watchdog();

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::*;
-use ductworks::engine::{Channel, Deadline, Door, Lobby, Socket, Wait, Wire, greet};
+use ductworks::engine::{Channel, Connection, Deadline, Door, Lobby, Socket, Wait, Wire, greet};
 use ductworks::wire::{Answer, Challenge, Framing, Handshake, Multiprocessing};
 use ductworks::{ErrorKind, Result};
 
@@ -35,15 +35,20 @@ fn dial(listener: &Door) -> UnixStream {
 }
 
 fn client(listener: &Door, key: &[u8]) -> Result<OwnedFd> {
-    let socket = OwnedFd::from(dial(listener));
+    let connection = Connection::from(OwnedFd::from(dial(listener)));
     let wait = &mut Wait::until(Deadline::after(PATIENCE));
-    greet(&socket, Challenge::client(key, Challenge::nonce()?), wait).map(|_| socket)
+    greet(
+        &connection,
+        Challenge::client(key, Challenge::nonce()?),
+        wait,
+    )?;
+    Ok(connection.into_parts().0)
 }
 
 fn accept(lobby: &Lobby<Challenge>, listener: &Door, timeout: Duration) -> Result<OwnedFd> {
     lobby
         .accept(listener, &mut Wait::until(Deadline::after(timeout)))
-        .map(|admitted| admitted.socket)
+        .map(|admitted| admitted.connection.into_parts().0)
 }
 
 /// Accepts while others knock, and checks that the one who was let in is connected to `theirs`.

@@ -58,7 +58,7 @@ fn rest_of(peer: &mut File) -> Vec<u8> {
 
 /// What an honest client says, block after block, to a listener over this connection.
 fn begin_handshake(peer: &mut File, token: &Token) -> (Greeting, Vec<u8>) {
-    let mut client = Greeting::client(Some(token), &Terms::default(), [1; 32], [0; 32]);
+    let mut client = Greeting::client(Some(token), &Terms::default(), [1; 32]);
     peer.write_all(&client.opening().unwrap()).unwrap();
     let Answer::Next(proof) = client.answer(&read_block(peer)) else {
         panic!("the listener knows the token");
@@ -221,7 +221,7 @@ fn what_was_recorded_of_one_handshake_is_worth_nothing_in_the_next() {
             let (_peer, proof) = recorded.join().unwrap();
 
             let mut replay = dial(listener.address());
-            let hello = Greeting::client(Some(&token), &Terms::default(), [1; 32], [0; 32])
+            let hello = Greeting::client(Some(&token), &Terms::default(), [1; 32])
                 .opening()
                 .unwrap();
             replay.write_all(&hello).unwrap();
@@ -240,7 +240,7 @@ fn a_man_in_the_middle_who_changes_any_byte_of_a_hello_gets_nobody_in() {
         let token = listener.ticket().token().unwrap().clone();
         for place in 16..128 {
             let mut peer = dial(listener.address());
-            let mut client = Greeting::client(Some(&token), &Terms::default(), [1; 32], [0; 32]);
+            let mut client = Greeting::client(Some(&token), &Terms::default(), [1; 32]);
             let mut hello = client.opening().unwrap();
             hello[place] ^= 0x40;
             peer.write_all(&hello).unwrap();
@@ -315,40 +315,6 @@ fn a_megabyte_of_hello_is_refused_at_its_head() {
         }
         assert_honest_child_gets_in(&listener);
     }
-}
-
-#[test]
-fn a_stranger_costs_less_than_8_kib() {
-    let _watchdog = watchdog();
-    assert_success(process("count", "").spawn().unwrap());
-}
-
-/// In a process of its own, whose memory nothing else moves.
-fn count_memory(_: &str) {
-    let listener = ListenOptions::new().bind_private().unwrap();
-    let hello = said(Control::Hello(Hello::new(Mode::Token, 1, "", [1; 32])));
-    let crowd = |count: usize| {
-        let peers: Vec<_> = (0..count)
-            .map(|_| {
-                let mut peer = dial(listener.address());
-                peer.write_all(&hello).unwrap();
-                peer
-            })
-            .collect();
-        listener.try_accept().unwrap_err();
-        peers
-    };
-    drop(crowd(64)); // What is needed once, whoever comes.
-    listener.try_accept().unwrap_err();
-    let before = memory("VmRSS");
-    let peers = crowd(64);
-    let each = memory("VmRSS").saturating_sub(before) / peers.len();
-    assert!(each < 8 * 1024, "{each} bytes each");
-}
-
-#[test]
-fn roles() {
-    play(&[("count", count_memory)]);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::gate::{Deadline, Interest, Queue, Wait};
 use crate::process;
 use crate::stream::Stream;
 use crate::turn::Held;
-use crate::wire::{Body, Framing, HEAD_MAX, Incoming, Parsed, Step};
+use crate::wire::{Body, Framing, HEAD_MAX, Incoming, Parsed, Step, Violation};
 
 /// A message whose length is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -243,7 +243,17 @@ impl<F: Framing, B: Body> Channel<F, B> {
             io::ErrorKind::TimedOut => {
                 Err(Error::os("receive", error).with_kind(ErrorKind::TimedOut))
             }
-            _ => Err(Error::os("receive", error)),
+            _ => Err(self.heed(Error::os("receive", error))),
+        }
+    }
+
+    /// A stream that finds its own bytes changed is as bad as one in which somebody says nonsense.
+    pub(super) fn heed(&self, error: Error) -> Error {
+        match error.kind() {
+            ErrorKind::Protocol => self.violate(Violation::Stream {
+                fault: error.to_string(),
+            }),
+            _ => error,
         }
     }
 

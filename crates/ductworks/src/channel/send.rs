@@ -279,7 +279,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
             io::ErrorKind::BrokenPipe => Err(gone(error)),
             _ if self.is_lost_by(&error) => Err(gone(error)),
             io::ErrorKind::TimedOut => Err(Error::os("send", error).with_kind(ErrorKind::TimedOut)),
-            _ => Err(Error::os("send", error)),
+            _ => Err(self.heed(Error::os("send", error))),
         }
     }
 

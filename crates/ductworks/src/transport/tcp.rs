@@ -1,7 +1,7 @@
 //! TCP sockets.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ pub(super) fn bind(host: &str, port: u16, backlog: i32, insecure: bool) -> Resul
                 ErrorKind::InvalidAddress,
                 format!(
                     "{address} can be reached from other hosts, and the connection is neither \
-                     encrypted nor authenticated; bind to 127.0.0.1 or [::1], or allow it with \
+                     encrypted nor authenticated; bind to 127.0.0.1 or [::1], or use tls: instead of tcp:, or allow it with \
                      insecure_network(true), in Python insecure=True"
                 ),
             ));
@@ -85,6 +85,41 @@ pub(super) fn prepare(socket: BorrowedFd<'_>) -> Result<()> {
     sockopt::set_tcp_nodelay(socket, true)
         .and_then(|()| sockopt::set_socket_keepalive(socket, true))
         .map_err(|e| Error::os("set the socket's options", e))
+}
+
+/// What others can call this host, where `host` stands for all its interfaces: the address from which it
+/// would speak to another network, or its name.
+pub(crate) fn host_instead_of(host: &str) -> Option<String> {
+    let unspecified: IpAddr = host.parse().ok().filter(IpAddr::is_unspecified)?;
+    // Nothing is sent to these, which are nobody's (RFC 5737, RFC 3849).
+    let v4: (SocketAddr, SocketAddr) = (
+        (Ipv4Addr::UNSPECIFIED, 0).into(),
+        (Ipv4Addr::new(192, 0, 2, 1), 9).into(),
+    );
+    let v6: (SocketAddr, SocketAddr) = (
+        (Ipv6Addr::UNSPECIFIED, 0).into(),
+        (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 9).into(),
+    );
+    let routes = match unspecified {
+        IpAddr::V4(_) => [Some(v4), None],
+        IpAddr::V6(_) => [Some(v6), Some(v4)],
+    };
+    let own = |(from, to): (SocketAddr, SocketAddr)| {
+        let socket = UdpSocket::bind(from)?;
+        socket.connect(to)?;
+        Ok::<_, io::Error>(socket.local_addr()?.ip())
+    };
+    let found = routes
+        .into_iter()
+        .flatten()
+        .find_map(|route| own(route).ok());
+    Some(match found {
+        Some(address) => address.to_string(),
+        None => rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned(),
+    })
 }
 
 fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>> {

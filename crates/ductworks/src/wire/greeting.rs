@@ -8,8 +8,8 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::{
-    Answer, CONTROL_LEN, Control, Framing, Handshake, Head, Hello, Mode, Parsed, Token, V2,
-    Violation,
+    Answer, CONTROL_LEN, Control, Framing, Handshake, Head, Hello, Mode, Parsed, Secured, Token,
+    V2, Violation,
 };
 use crate::error::Result;
 
@@ -128,8 +128,8 @@ impl Admission {
 /// let token = Token::from([7; 32]);
 /// let terms = Terms { limit: 1 << 20, codec: "json".into() };
 /// let admission = Arc::new(Admission::new(token.clone(), false));
-/// let mut server = Greeting::server(Some(&admission), &terms, [2; 32], [0; 32]);
-/// let mut client = Greeting::client(Some(&token), &terms, [1; 32], [0; 32]);
+/// let mut server = Greeting::server(Some(&admission), &terms, [2; 32]);
+/// let mut client = Greeting::client(Some(&token), &terms, [1; 32]);
 ///
 /// let hello = client.opening().expect("the client begins");
 /// let Answer::Next(hello) = server.answer(&hello) else { panic!() };
@@ -148,7 +148,7 @@ pub struct Greeting {
     ours: Hello,
     theirs: Option<Hello>,
     /// The session of TLS below, or zeros.
-    binding: [u8; 32],
+    session: Secured,
 }
 
 /// What one end brings into the handshake.
@@ -194,30 +194,20 @@ impl std::fmt::Debug for Key {
 impl Greeting {
     /// The end that connects. `nonce` is random and never used before.
     #[must_use]
-    pub fn client(
-        token: Option<&Token>,
-        terms: &Terms,
-        nonce: [u8; 32],
-        binding: [u8; 32],
-    ) -> Self {
+    pub fn client(token: Option<&Token>, terms: &Terms, nonce: [u8; 32]) -> Self {
         let key = token.map(|token| Key(token.key()));
-        Self::new(Role::Client, key, None, terms, nonce, binding)
+        Self::new(Role::Client, key, None, terms, nonce)
     }
 
     /// The end that listens.
     #[must_use]
-    pub fn server(
-        admission: Option<&Arc<Admission>>,
-        terms: &Terms,
-        nonce: [u8; 32],
-        binding: [u8; 32],
-    ) -> Self {
+    pub fn server(admission: Option<&Arc<Admission>>, terms: &Terms, nonce: [u8; 32]) -> Self {
         let current = admission.map(|admission| {
             let (token, generation) = admission.current();
             (Key(token.key()), (Arc::clone(admission), generation))
         });
         let (key, admission) = current.unzip();
-        Self::new(Role::Server, key, admission, terms, nonce, binding)
+        Self::new(Role::Server, key, admission, terms, nonce)
     }
 
     fn new(
@@ -226,7 +216,6 @@ impl Greeting {
         admission: Option<(Arc<Admission>, u64)>,
         terms: &Terms,
         nonce: [u8; 32],
-        binding: [u8; 32],
     ) -> Self {
         let mode = match key {
             Some(_) => Mode::Token,
@@ -239,7 +228,7 @@ impl Greeting {
             admission,
             ours: Hello::new(mode, terms.limit, &terms.codec, nonce),
             theirs: None,
-            binding,
+            session: Secured::default(),
         }
     }
 
@@ -263,6 +252,9 @@ impl Greeting {
     }
 
     fn heard_hello(&mut self, theirs: Hello) -> Answer {
+        if let Some(objection) = self.session.objection.take() {
+            return self.refuse(objection);
+        }
         if theirs.mode != self.ours.mode {
             return self.refuse(match (self.role, self.ours.mode) {
                 (Role::Server, Mode::Token) => "it brought no token: it knew the address only",
@@ -339,8 +331,8 @@ impl Greeting {
                     .into()
             }
             (None, Mode::Open) => {
-                "the other end refused the connection: it asks for a token; connect with its ticket \
-                 instead of its address"
+                "the other end refused the connection: it asks for a token or a certificate that it was \
+                 not shown; connect with its ticket instead of its address. The other end's log tells"
                     .into()
             }
         }
@@ -357,7 +349,7 @@ impl Greeting {
         let mut transcript = Sha256::new();
         transcript.update(block(Control::Hello(*client)));
         transcript.update(block(Control::Hello(unproved)));
-        transcript.update(self.binding);
+        transcript.update(self.session.binding);
         // HMAC takes keys of any length.
         let mut mac = Hmac::<Sha256>::new_from_slice(&*self.key.as_ref()?.0).ok()?;
         mac.update(prover.label());
@@ -386,6 +378,10 @@ impl Handshake for Greeting {
             Role::Client => Some(block(Control::Hello(self.ours))),
             Role::Server => None,
         }
+    }
+
+    fn bind(&mut self, session: Secured) {
+        self.session = session;
     }
 
     fn answer(&mut self, message: &[u8]) -> Answer {
@@ -441,11 +437,11 @@ mod tests {
 
     fn server(token: Option<Token>, terms: &Terms) -> Greeting {
         let admission = token.map(|token| Arc::new(Admission::new(token, false)));
-        Greeting::server(admission.as_ref(), terms, [2; 32], [0; 32])
+        Greeting::server(admission.as_ref(), terms, [2; 32])
     }
 
     fn client(token: Option<&Token>, terms: &Terms) -> Greeting {
-        Greeting::client(token, terms, [1; 32], [0; 32])
+        Greeting::client(token, terms, [1; 32])
     }
 
     /// Lets two ends talk until one of them comes to an end; the answers that ended it.
@@ -556,7 +552,7 @@ mod tests {
         let proof = said_in(&recorded.answer(&reply)).unwrap();
 
         let admission = Arc::new(Admission::new(token(), true));
-        let mut second = Greeting::server(Some(&admission), &terms, [3; 32], [0; 32]);
+        let mut second = Greeting::server(Some(&admission), &terms, [3; 32]);
         second.answer(&hello);
         assert!(matches!(second.answer(&proof), Answer::Refuse { .. }));
     }
@@ -598,7 +594,11 @@ mod tests {
     #[test]
     fn another_session_of_tls_below_is_noticed() {
         let terms = terms(1, "");
-        let mut a = Greeting::client(Some(&token()), &terms, [1; 32], [1; 32]);
+        let mut a = client(Some(&token()), &terms);
+        a.bind(Secured {
+            binding: [1; 32],
+            objection: None,
+        });
         let mut b = server(Some(token()), &terms);
         let (client_end, _) = talk(&mut a, &mut b);
         assert!(reason(client_end).contains("does not know the token"));
@@ -610,8 +610,8 @@ mod tests {
         let admission = Arc::new(Admission::new(token(), false));
         let mut ends: Vec<_> = (1..=2)
             .map(|number| {
-                let mut a = Greeting::client(Some(&token()), &terms, [number; 32], [0; 32]);
-                let mut b = Greeting::server(Some(&admission), &terms, [3; 32], [0; 32]);
+                let mut a = Greeting::client(Some(&token()), &terms, [number; 32]);
+                let mut b = Greeting::server(Some(&admission), &terms, [3; 32]);
                 let reply = said_in(&b.answer(&a.opening().unwrap())).unwrap();
                 (said_in(&a.answer(&reply)).unwrap(), b)
             })

@@ -13,11 +13,25 @@ pub trait Handshake {
     /// The message with which this end begins, if it does.
     fn opening(&mut self) -> Option<Vec<u8>>;
 
+    /// Notes the session of TLS that it goes through, before the first message is taken.
+    fn bind(&mut self, session: Secured) {
+        let _ = session;
+    }
+
     /// Takes a message of the other end.
     fn answer(&mut self, message: &[u8]) -> Answer;
 
     /// The other end has been let in, and knows it. Nobody else's handshake goes on meanwhile.
     fn admitted(&mut self) {}
+}
+
+/// A session of TLS in which both ends have the keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Secured {
+    /// A number that only the two ends know, and that no other session has.
+    pub binding: [u8; 32],
+    /// Why the other end's certificate does not let it in, if it does not.
+    pub objection: Option<String>,
 }
 
 /// What follows a message of the other end.

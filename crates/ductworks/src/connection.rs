@@ -1,0 +1,169 @@
+//! A connection: a socket, and its encryption where there is one.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::gate::{Gate, Queue, Wait};
+use crate::stream::{Socket, Stream};
+use crate::transport::{Progress, Session};
+use crate::wire::Secured;
+
+/// A connected socket, and the TLS over it where the address says so.
+#[derive(Debug)]
+pub struct Connection {
+    socket: OwnedFd,
+    session: Option<Box<Session>>,
+}
+
+impl Connection {
+    /// A connection with this encryption.
+    pub(crate) fn new(socket: OwnedFd, session: Option<Session>) -> Self {
+        let session = session.map(Box::new);
+        Self { socket, session }
+    }
+
+    /// What messages travel over.
+    #[must_use]
+    pub fn link(&self) -> Link<'_> {
+        Link::new(self.socket.as_fd(), self.session.as_deref())
+    }
+
+    /// The parts, for those who keep them in their own way; see [`Link::new`].
+    #[must_use]
+    pub fn into_parts(self) -> (OwnedFd, Option<Box<Session>>) {
+        (self.socket, self.session)
+    }
+
+    /// The socket alone, which is the whole connection where it is not encrypted.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] where it is.
+    pub(crate) fn copy_of_socket(&self) -> Result<OwnedFd> {
+        if self.session.is_some() {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "the keys of a TLS connection are in this process, and its descriptor is of no use to \
+                 another one: let the other one connect itself",
+            ));
+        }
+        let copy = self.socket.try_clone();
+        copy.map_err(|e| Error::os("copy the descriptor", e))
+    }
+}
+
+impl From<OwnedFd> for Connection {
+    /// A connection without encryption.
+    fn from(socket: OwnedFd) -> Self {
+        Self::new(socket, None)
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// What messages of a [`Connection`] travel over.
+///
+/// Its descriptor is readable whenever something can be read, with TLS too.
+#[derive(Clone, Copy, Debug)]
+pub struct Link<'a> {
+    socket: BorrowedFd<'a>,
+    session: Option<&'a Session>,
+}
+
+impl<'a> Link<'a> {
+    /// A link over the parts of a connection.
+    #[must_use]
+    pub fn new(socket: BorrowedFd<'a>, session: Option<&'a Session>) -> Self {
+        Self { socket, session }
+    }
+
+    /// How far its encryption is, where it has any, after what can be done without waiting.
+    pub(crate) fn progress(&self) -> Result<Progress> {
+        match self.session {
+            Some(session) => session.establish(self.socket),
+            None => Ok(Progress::Done(Secured::default())),
+        }
+    }
+
+    /// Waits until its encryption is there, where it has any.
+    pub(crate) fn establish(&self, wait: &mut Wait<'_>) -> Result<Secured> {
+        loop {
+            match self.progress()? {
+                Progress::Done(secured) => return Ok(secured),
+                Progress::Needs(interest) => {
+                    let descriptor = Some((self.socket, interest));
+                    Gate::default().sleep(descriptor, Queue::Descriptor, || true, wait)?;
+                }
+            }
+        }
+    }
+}
+
+impl Stream for Link<'_> {
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.socket)
+    }
+
+    fn read(&self, place: &mut [u8]) -> io::Result<usize> {
+        match self.session {
+            None => Socket(self.socket).read(place),
+            Some(session) => session.read(self.socket, place),
+        }
+    }
+
+    fn read_uninit<'p>(&self, place: &'p mut [MaybeUninit<u8>]) -> io::Result<&'p mut [u8]> {
+        match self.session {
+            None => Socket(self.socket).read_uninit(place),
+            Some(session) => session.read_uninit(self.socket, place),
+        }
+    }
+
+    fn peek(&self, place: &mut [u8]) -> io::Result<usize> {
+        match self.session {
+            None => Socket(self.socket).peek(place),
+            Some(session) => session.peek(self.socket, place),
+        }
+    }
+
+    fn available(&self) -> io::Result<usize> {
+        match self.session {
+            None => Socket(self.socket).available(),
+            Some(session) => session.available(),
+        }
+    }
+
+    fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self.session {
+            None => Socket(self.socket).write(parts),
+            Some(session) => session.write(self.socket, parts),
+        }
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        match self.session {
+            None => Ok(()),
+            Some(session) => session.flush(self.socket),
+        }
+    }
+
+    fn finish(&self) -> io::Result<()> {
+        match self.session {
+            None => Socket(self.socket).finish(),
+            Some(session) => session.finish(self.socket),
+        }
+    }
+
+    fn widen(&self) {
+        Socket(self.socket).widen();
+    }
+
+    fn stretch(&self) {
+        Socket(self.socket).stretch();
+    }
+}

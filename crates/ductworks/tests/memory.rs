@@ -1,0 +1,118 @@
+//! What those cost who come and are not let in.
+
+#![allow(clippy::unwrap_used, missing_docs)] // A failed unwrap is how a test fails.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::io::Write;
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use common::*;
+use ductworks::wire::{Control, Framing, Hello, Mode, V2};
+use ductworks::{ErrorKind, Listener};
+
+/// Counts what is in use.
+struct Counting;
+
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: everything is left to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        IN_USE.fetch_add(layout.size(), Ordering::SeqCst);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        IN_USE.fetch_sub(layout.size(), Ordering::SeqCst);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(place, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// As many as one host may have waiting.
+const CROWD: usize = 8;
+
+fn dial(listener: &Listener) -> Box<dyn Write> {
+    match listener.address().port() {
+        Some(port) => Box::new(TcpStream::connect(("127.0.0.1", port)).unwrap()),
+        None => Box::new(UnixStream::connect(v2_path(listener.address())).unwrap()),
+    }
+}
+
+/// What each of those who say this costs a listener, in bytes, while it waits for more.
+fn cost(listener: &Listener, said: &[u8]) -> usize {
+    let mut peers: Vec<_> = (0..CROWD).map(|_| dial(listener)).collect();
+    for peer in &mut peers {
+        peer.write_all(said).unwrap();
+    }
+    let before = IN_USE.load(Ordering::SeqCst);
+    let error = listener
+        .accept_timeout(Duration::from_millis(100))
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    assert!(!error.to_string().contains("refused"), "{error}");
+    drop(error);
+    let each = IN_USE.load(Ordering::SeqCst).saturating_sub(before) / CROWD;
+    assert!(each > 0, "they are there");
+    each
+}
+
+/// One test alone, since what another one needs would be counted too.
+#[test]
+fn a_stranger_costs_less_than_8_kib() {
+    let _watchdog = watchdog();
+    let hello = Control::Hello(Hello::new(Mode::Token, 1, "", [1; 32]));
+    let hello = V2.control(&hello).unwrap();
+    for said in [&[][..], &hello[..127], &hello] {
+        for listener in [
+            Listener::bind_private().unwrap(),
+            Listener::bind("tcp:127.0.0.1:0").unwrap(),
+        ] {
+            let each = cost(&listener, said);
+            assert!(each < 8 * 1024, "{each} bytes each after {}", said.len());
+        }
+    }
+    #[cfg(feature = "tls")]
+    tls::a_stranger_costs_less_than_8_kib();
+}
+
+#[cfg(feature = "tls")]
+mod tls {
+    use std::sync::Arc;
+
+    use ductworks::Listener;
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, version::TLS13};
+
+    use super::cost;
+
+    fn client_hello() -> Vec<u8> {
+        let config = ClientConfig::builder_with_protocol_versions(&[&TLS13])
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        let name = "localhost".try_into().unwrap();
+        let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut hello = Vec::new();
+        client.write_tls(&mut hello).unwrap();
+        hello
+    }
+
+    pub(super) fn a_stranger_costs_less_than_8_kib() {
+        // As long as it may be, but never at its end.
+        let endless = [b"\x16\x03\x01\x10\0".as_slice(), &[1; 4000]].concat();
+        for said in [vec![], endless, client_hello()] {
+            let listener = Listener::bind("tls:127.0.0.1:0").unwrap();
+            let each = cost(&listener, &said);
+            println!("{each} bytes each after {}", said.len());
+            assert!(each < 8 * 1024, "{each} bytes each after {}", said.len());
+        }
+    }
+}
