@@ -15,7 +15,7 @@ below them).
 
 from ductworks._native import Stats, __version__
 from ductworks.connection import Pipe
-from ductworks.duct import Address, Duct, Listener, connect, listen, pair, wait
+from ductworks.duct import Duct, pair, wait
 from ductworks.errors import (
     BufferTooSmall,
     DecodeError,
@@ -28,6 +28,7 @@ from ductworks.errors import (
     PeerTruncated,
     ProtocolError,
 )
+from ductworks.listening import Address, Listener, connect, listen
 
 __all__ = [
     "Address",

@@ -1,5 +1,6 @@
 """The native module. Its classes and functions get their public names in the other modules."""
 
+import os
 from types import GenericAlias
 from typing import Any, Generic, Optional, Protocol, TypeVar, Union, final
 
@@ -7,6 +8,8 @@ from typing_extensions import Buffer, Self, disjoint_base
 
 _SendT_contra = TypeVar("_SendT_contra", contravariant=True)
 _RecvT_co = TypeVar("_RecvT_co", covariant=True)
+
+_File = Union[str, "os.PathLike[str]"]
 
 __version__: str
 DEFAULT_MESSAGE_LIMIT: int
@@ -201,6 +204,11 @@ class DuctListener:
         handshake_timeout: float,
         limit: int,
         codec: str,
+        certfile: Optional[_File],
+        keyfile: Optional[_File],
+        cafile: Optional[_File],
+        token: bool,
+        advertise: Optional[str],
     ) -> DuctListener: ...
     @property
     def address(self) -> str: ...
@@ -220,6 +228,9 @@ def connect_duct(
     handshake_timeout: float,
     limit: int,
     codec: str,
+    certfile: Optional[_File],
+    keyfile: Optional[_File],
+    cafile: Optional[_File],
 ) -> Socket: ...
 def address_of(ticket: str) -> str: ...
 def connect_either(path: str) -> tuple[Socket, int]: ...

@@ -63,12 +63,12 @@ impl Duct {
         };
         let codec = Codec::of(codec)?;
         let limit = message_limit(max_message_size)?;
-        let descriptor = take_over(socket)?;
-        let version = given.unwrap_or_else(|| match Mark::of(&descriptor) {
+        let connection = take_over(socket)?;
+        let version = given.unwrap_or_else(|| match Mark::of(&connection) {
             Some(Mark::V2) => Version::V2,
             _ => Version::V1,
         });
-        let end = End::new(descriptor, version, limit);
+        let end = End::new(connection, version, limit);
         if let Some(agreed) = admitted.and_then(Socket::limit) {
             end.channel.agree_on_limit(agreed);
         }
@@ -152,8 +152,12 @@ impl Duct {
     }
 
     /// Notes that another process has been given a copy of this end.
-    fn _share(&self) {
+    fn _share(&self, py: Python<'_>) -> PyResult<()> {
+        self.end
+            .check_portable()
+            .map_err(|error| raised(py, error))?;
         self.end.channel.share();
+        Ok(())
     }
 
     /// Closes this end as its process ends, unless it is a forked copy that was never used.

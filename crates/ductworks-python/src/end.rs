@@ -5,7 +5,9 @@ use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ductworks::engine::{Announced, Channel, Deadline, Interest, Socket, Stream, Wait};
+use ductworks::engine::{
+    Announced, Channel, Connection, Deadline, Interest, Link, Session, Stream, Wait,
+};
 use ductworks::wire::Framing;
 use pyo3::prelude::*;
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -20,18 +22,21 @@ use crate::socket::is_socket;
 pub(crate) struct End<F: Framing + Sync> {
     pub(crate) channel: Channel<F, Memory>,
     number: RawFd,
+    session: Option<Box<Session>>,
     is_socket: bool,
     released: AtomicBool,
 }
 
 impl<F: Framing + Sync> End<F> {
-    pub(crate) fn new(descriptor: OwnedFd, framing: F, limit: usize) -> Self {
+    pub(crate) fn new(connection: Connection, framing: F, limit: usize) -> Self {
+        let (descriptor, session) = connection.into_parts();
         let channel = Channel::new(framing);
         channel.set_message_limit(limit);
         Self {
             channel,
             is_socket: is_socket(&descriptor),
             number: descriptor.into_raw_fd(),
+            session,
             released: AtomicBool::new(false),
         }
     }
@@ -51,7 +56,7 @@ impl<F: Framing + Sync> End<F> {
         // when no thread is inside a call on the stream.
         let descriptor = unsafe { BorrowedFd::borrow_raw(self.number) };
         match self.is_socket {
-            true => Line::Socket(Socket(descriptor)),
+            true => Line::Socket(Link::new(descriptor, self.session.as_deref())),
             false => Line::Pipe(descriptor),
         }
     }
@@ -108,11 +113,20 @@ impl<F: Framing + Sync> End<F> {
         drop(self.release());
     }
 
+    /// Checks that the descriptor alone is all that another process needs.
+    pub(crate) fn check_portable(&self) -> ductworks::Result<()> {
+        match self.line() {
+            Line::Socket(link) => link.check_portable(),
+            Line::Pipe(_) => Ok(()),
+        }
+    }
+
     /// Gives the descriptor up, and the other end does not notice. Nothing if it is closed.
     pub(crate) fn detach(&self) -> ductworks::Result<Option<OwnedFd>> {
         if self.is_closed() {
             return Ok(None);
         }
+        self.check_portable()?;
         self.channel.abandon(&self.line())?;
         Ok(self.release())
     }
@@ -134,7 +148,7 @@ impl<F: Framing + Sync> Drop for End<F> {
 
 /// What a descriptor is: a socket, or a pipe or something else that is read and written.
 pub(crate) enum Line<'a> {
-    Socket(Socket<BorrowedFd<'a>>),
+    Socket(Link<'a>),
     Pipe(BorrowedFd<'a>),
 }
 
@@ -151,7 +165,7 @@ fn when_ready(descriptor: BorrowedFd<'_>, flags: PollFlags) -> io::Result<()> {
 impl Stream for Line<'_> {
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         match self {
-            Self::Socket(socket) => Some(socket.0),
+            Self::Socket(socket) => socket.descriptor(),
             Self::Pipe(descriptor) => Some(*descriptor),
         }
     }
@@ -208,6 +222,13 @@ impl Stream for Line<'_> {
                 }
                 Ok(rustix::io::write(descriptor, &piece[..len])?)
             }
+        }
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        match self {
+            Self::Socket(socket) => socket.flush(),
+            Self::Pipe(_) => Ok(()),
         }
     }
 

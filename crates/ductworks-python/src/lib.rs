@@ -20,6 +20,7 @@ mod raw;
 mod rendezvous;
 mod socket;
 mod stats;
+mod tls;
 
 use pyo3::prelude::*;
 

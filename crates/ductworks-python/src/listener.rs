@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::Duration;
 
-use ductworks::engine::{Deadline, Door, Lobby, Wait, Wire, greet};
+use ductworks::engine::{Connection, Deadline, Door, Lobby, Wait, Wire, greet};
 use ductworks::wire::Challenge;
 use ductworks::{Address, ConnectOptions, Error, ErrorKind};
 use pyo3::exceptions::{PyEOFError, PyTimeoutError, PyValueError};
@@ -77,8 +77,8 @@ impl Listener {
         let accepted = blocking(py, until, |wait| match &self.lobby {
             Some(lobby) => lobby
                 .accept(&self.door, wait)
-                .map(|admitted| admitted.socket),
-            None => self.door.accept(wait),
+                .map(|admitted| admitted.connection),
+            None => self.door.accept(wait).map(Connection::from),
         });
         accepted.map(Socket::new).map_err(|error| failed(py, error))
     }
@@ -120,13 +120,14 @@ pub(crate) fn connect(
                 .connect_socket(&address, wait)
         });
         let socket = socket.map_err(|error| (failed as Raise, error))?;
+        let connection = Connection::from(socket);
         if let Some(key) = key {
             let wait = &mut Wait::hooked(Deadline::after(patience), &mut signals);
             Challenge::nonce()
-                .and_then(|nonce| greet(&socket, Challenge::client(&key, nonce), wait))
+                .and_then(|nonce| greet(&connection, Challenge::client(&key, nonce), wait))
                 .map_err(|error| (greeting_failed as Raise, error))?;
         }
-        Ok(Socket::new(socket))
+        Ok(Socket::new(connection))
     })
     .map_err(|(raise, error): (Raise, Error)| raise(py, error))
 }

@@ -1,6 +1,7 @@
 //! Coming by the connections of ducts: listening, and connecting.
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::path::PathBuf;
 
 use ductworks::engine::{Door, Refusal, Wait, Wire};
 use ductworks::{Address, ConnectOptions, ErrorKind, ListenOptions, Ticket};
@@ -13,6 +14,7 @@ use crate::hook::{Signals, blocking, deadline};
 use crate::listener::{failed, patience};
 use crate::message::message_limit;
 use crate::socket::Socket;
+use crate::tls;
 
 /// Accepts connections at one address, from whoever proves to know its token.
 #[pyclass(frozen, module = "ductworks._native")]
@@ -22,7 +24,7 @@ pub(crate) struct DuctListener(ductworks::Listener);
 impl DuctListener {
     /// Listens at an address, or at a private one.
     #[new]
-    #[pyo3(signature = (address, *, backlog, insecure, v1, reusable, handshake_timeout, limit, codec))]
+    #[pyo3(signature = (address, *, backlog, insecure, v1, reusable, handshake_timeout, limit, codec, certfile, keyfile, cafile, token, advertise))]
     #[expect(clippy::too_many_arguments, reason = "they have names in Python")]
     fn new(
         py: Python<'_>,
@@ -34,17 +36,32 @@ impl DuctListener {
         handshake_timeout: f64,
         limit: i128,
         codec: &str,
+        certfile: Option<PathBuf>,
+        keyfile: Option<PathBuf>,
+        cafile: Option<PathBuf>,
+        token: bool,
+        advertise: Option<&str>,
     ) -> PyResult<Self> {
         // The system has its own bounds, and takes the nearest.
         let backlog = u16::try_from(backlog.max(0)).unwrap_or(u16::MAX);
-        let options = ListenOptions::new()
+        let mut options = ListenOptions::new()
             .backlog(backlog)
             .insecure_network(insecure)
             .v1(v1)
             .reusable(reusable)
             .handshake_timeout(patience(handshake_timeout)?)
             .message_limit(message_limit(limit)?)
-            .codec_name(codec);
+            .codec_name(codec)
+            .without_token(!token);
+        if let Some(identity) = tls::identity(py, certfile, keyfile)? {
+            options = options.identity(identity);
+        }
+        if let Some(roots) = tls::roots(py, cafile)? {
+            options = options.client_roots(roots);
+        }
+        if let Some(host) = advertise {
+            options = options.advertise(host);
+        }
         let listener = py.detach(|| match address {
             Some(address) => options.bind(address),
             None => options.bind_private(),
@@ -97,7 +114,10 @@ impl DuctListener {
 
 /// Connects with a ticket, or to an address that asks for none.
 #[pyfunction]
-#[pyo3(signature = (ticket, *, timeout, v1, handshake_timeout, limit, codec))]
+#[pyo3(signature = (
+    ticket, *, timeout, v1, handshake_timeout, limit, codec, certfile, keyfile, cafile
+))]
+#[expect(clippy::too_many_arguments, reason = "they have names in Python")]
 pub(crate) fn connect_duct(
     py: Python<'_>,
     ticket: &str,
@@ -106,14 +126,23 @@ pub(crate) fn connect_duct(
     handshake_timeout: f64,
     limit: i128,
     codec: &str,
+    certfile: Option<PathBuf>,
+    keyfile: Option<PathBuf>,
+    cafile: Option<PathBuf>,
 ) -> PyResult<Socket> {
     let until = deadline(timeout)?;
     let ticket: Ticket = ticket.parse().map_err(|error| failed(py, error))?;
-    let options = ConnectOptions::new()
+    let mut options = ConnectOptions::new()
         .v1(v1)
         .handshake_timeout(patience(handshake_timeout)?)
         .message_limit(message_limit(limit)?)
         .codec_name(codec);
+    if let Some(identity) = tls::identity(py, certfile, keyfile)? {
+        options = options.identity(identity);
+    }
+    if let Some(roots) = tls::roots(py, cafile)? {
+        options = options.roots(roots);
+    }
     let connected = py.detach(|| {
         let mut signals = Signals;
         let wait = &mut Wait::hooked(until, &mut signals);

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, PoisonError};
 
-use ductworks::engine::{self, Admitted, Mark};
+use ductworks::engine::{self, Admitted, Connection, Mark};
 use ductworks::wire::{Greeting, Terms, Version};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -11,11 +11,10 @@ use rustix::net::sockopt;
 
 use crate::error::raised;
 
-/// An owned, connected socket, which whoever takes it over empties. What is left in it is closed with
-/// it.
+/// An owned connection, which whoever takes it over empties. What is left in it is closed with it.
 #[pyclass(frozen, module = "ductworks._native")]
 pub(crate) struct Socket {
-    slot: Mutex<Option<OwnedFd>>,
+    slot: Mutex<Option<Connection>>,
     /// What a handshake has agreed on.
     terms: Option<Terms>,
     /// The version of the protocol, where that is known.
@@ -23,9 +22,9 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    pub(crate) fn new(socket: OwnedFd) -> Self {
+    pub(crate) fn new(connection: impl Into<Connection>) -> Self {
         Self {
-            slot: Mutex::new(Some(socket)),
+            slot: Mutex::new(Some(connection.into())),
             terms: None,
             version: None,
         }
@@ -38,12 +37,12 @@ impl Socket {
             None => Version::V1,
         };
         if version == Version::V2 {
-            Mark::V2.put(&admitted.socket)?;
+            Mark::V2.put(&admitted.connection)?;
         }
         Ok(Self {
             terms: admitted.handshake.and_then(|greeting| greeting.agreed()),
             version: Some(version),
-            ..Self::new(admitted.socket)
+            ..Self::new(admitted.connection)
         })
     }
 
@@ -52,8 +51,8 @@ impl Socket {
         self.terms.as_ref().map(|terms| terms.limit)
     }
 
-    /// Hands the descriptor over.
-    pub(crate) fn take(&self) -> Option<OwnedFd> {
+    /// Hands the connection over.
+    pub(crate) fn take(&self) -> Option<Connection> {
         let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
         slot.take()
     }
@@ -64,12 +63,18 @@ impl Socket {
     /// The number of the descriptor; -1 when it has been given away or closed.
     fn fileno(&self) -> RawFd {
         let slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
-        slot.as_ref().map_or(-1, AsRawFd::as_raw_fd)
+        slot.as_ref()
+            .map_or(-1, |connection| connection.as_fd().as_raw_fd())
     }
 
-    /// Gives the number of the descriptor away; -1 when that has been done before.
-    fn detach(&self) -> RawFd {
-        self.take().map_or(-1, IntoRawFd::into_raw_fd)
+    /// Gives the number of the descriptor away; -1 when that has been done before. With TLS the descriptor
+    /// alone would be of no use.
+    fn detach(&self) -> PyResult<RawFd> {
+        match self.take().map(Connection::into_parts) {
+            None => Ok(-1),
+            Some((socket, None)) => Ok(socket.into_raw_fd()),
+            Some((_, Some(_))) => Err(PyValueError::new_err("the connection is encrypted")),
+        }
     }
 
     /// Closes the descriptor, if it is still here.
@@ -101,7 +106,7 @@ fn marked_pair(py: Python<'_>, mark: Mark) -> PyResult<(Socket, Socket)> {
 
 /// Takes over what a constructor was given: a [`Socket`], or the number of a descriptor, which from
 /// now on belongs to the new object.
-pub(crate) fn take_over(handle: &Bound<'_, PyAny>) -> PyResult<OwnedFd> {
+pub(crate) fn take_over(handle: &Bound<'_, PyAny>) -> PyResult<Connection> {
     if let Ok(socket) = handle.cast::<Socket>() {
         return socket
             .get()
@@ -122,10 +127,10 @@ pub(crate) fn take_over(handle: &Bound<'_, PyAny>) -> PyResult<OwnedFd> {
     }
     // SAFETY: the caller of a constructor that takes a number gives the number up, as the class's
     // documentation says.
-    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+    Ok(unsafe { OwnedFd::from_raw_fd(number) }.into())
 }
 
 /// Whether a descriptor is a socket: other descriptors are read and written in other ways.
-pub(crate) fn is_socket(descriptor: &OwnedFd) -> bool {
+pub(crate) fn is_socket(descriptor: impl AsFd) -> bool {
     sockopt::socket_type(descriptor.as_fd()).is_ok()
 }

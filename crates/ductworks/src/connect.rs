@@ -218,6 +218,7 @@ impl ConnectOptions {
     /// # Ok::<(), ductworks::Error>(())
     /// ```
     pub fn connect_socket(&self, address: &Address, wait: &mut Wait<'_>) -> Result<OwnedFd> {
+        transport::refuse_tls(address)?;
         self.reach(wait, |deadline| {
             transport::connect(address, deadline).map(|socket| (socket, ()))
         })

@@ -35,23 +35,6 @@ impl Connection {
     pub fn into_parts(self) -> (OwnedFd, Option<Box<Session>>) {
         (self.socket, self.session)
     }
-
-    /// The socket alone, which is the whole connection where it is not encrypted.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidInput`] where it is.
-    pub(crate) fn copy_of_socket(&self) -> Result<OwnedFd> {
-        if self.session.is_some() {
-            return Err(Error::new(
-                ErrorKind::InvalidInput,
-                "the keys of a TLS connection are in this process, and its descriptor is of no use to \
-                 another one: let the other one connect itself",
-            ));
-        }
-        let copy = self.socket.try_clone();
-        copy.map_err(|e| Error::os("copy the descriptor", e))
-    }
 }
 
 impl From<OwnedFd> for Connection {
@@ -81,6 +64,22 @@ impl<'a> Link<'a> {
     #[must_use]
     pub fn new(socket: BorrowedFd<'a>, session: Option<&'a Session>) -> Self {
         Self { socket, session }
+    }
+
+    /// Checks that the descriptor alone is all that another process needs to go on with the connection.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] where it is encrypted.
+    pub fn check_portable(&self) -> Result<()> {
+        match self.session {
+            None => Ok(()),
+            Some(_) => Err(Error::new(
+                ErrorKind::InvalidInput,
+                "the keys of a TLS connection are in this process, and its descriptor is of no use to \
+                 another one: let the other one connect itself",
+            )),
+        }
     }
 
     /// How far its encryption is, where it has any, after what can be done without waiting.

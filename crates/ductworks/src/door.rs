@@ -67,6 +67,17 @@ impl Door {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn bind(address: &Address, wires: &[Wire], backlog: u16, insecure: bool) -> Result<Self> {
+        transport::refuse_tls(address)?;
+        Self::bind_to(address, wires, backlog, insecure)
+    }
+
+    /// The same at any address. Whoever binds where TLS is spoken has to see to it that it is.
+    pub(crate) fn bind_to(
+        address: &Address,
+        wires: &[Wire],
+        backlog: u16,
+        insecure: bool,
+    ) -> Result<Self> {
         let bound = transport::bind(address, wires, backlog.into(), insecure)?;
         Self::with(bound, wires, None)
     }

@@ -366,7 +366,9 @@ impl<C> Duct<C> {
         let core = &self.core;
         let copy = {
             let _active = core.channel.gate().enter()?;
-            core.connection.copy_of_socket()?
+            core.stream().check_portable()?;
+            let copy = core.connection.as_fd().try_clone_to_owned();
+            copy.map_err(|e| Error::os("copy the descriptor", e))?
         };
         core.channel.abandon(&core.stream())?;
         core.close();

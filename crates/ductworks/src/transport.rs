@@ -64,6 +64,19 @@ pub(crate) fn bind(
     }
 }
 
+/// Bare sockets are not for addresses where something is encrypted.
+pub(crate) fn refuse_tls(address: &Address) -> Result<()> {
+    match address.is_tls() {
+        false => Ok(()),
+        true => Err(Error::new(
+            ErrorKind::InvalidAddress,
+            format!(
+                "bad address {address}: nothing is encrypted here; expected unix:PATH or tcp:HOST:PORT"
+            ),
+        )),
+    }
+}
+
 pub(crate) fn v1_over_tls() -> Error {
     Error::new(
         ErrorKind::InvalidInput,

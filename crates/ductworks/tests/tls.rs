@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use authority::Authority;
 use common::*;
+use ductworks::engine::{Deadline, Door, Wait, Wire};
 use ductworks::{
     Address, ConnectOptions, Duct, ErrorKind, Identity, ListenOptions, Listener, Parent, Pin,
     Roots, Ticket, connect,
@@ -486,6 +487,20 @@ fn version_1_is_not_spoken_over_tls() {
         kind(options.connect("tls:localhost:1")),
         ErrorKind::InvalidInput
     );
+}
+
+#[test]
+fn a_bare_socket_is_never_taken_for_an_encrypted_one() {
+    let address = ANY.parse().unwrap();
+    for wire in [Wire::Plain, Wire::V2] {
+        assert_eq!(
+            kind(Door::bind(&address, &[wire], 1, true)),
+            ErrorKind::InvalidAddress
+        );
+    }
+    let wait = &mut Wait::until(Deadline::Now);
+    let connected = ConnectOptions::new().connect_socket(&address, wait);
+    assert_eq!(kind(connected), ErrorKind::InvalidAddress);
 }
 
 /// Passes on what comes, and lets `change` have a look at it.

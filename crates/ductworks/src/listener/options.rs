@@ -170,7 +170,7 @@ impl ListenOptions {
             None if self.v1 => &[Wire::Plain],
             None => &[Wire::V2],
         };
-        let door = Door::bind(&address, wires, self.backlog, self.insecure_network)?;
+        let door = Door::bind_to(&address, wires, self.backlog, self.insecure_network)?;
         let door = match self.host_to_tell(&address) {
             Some(host) => door.known_as(host)?,
             None => door,
