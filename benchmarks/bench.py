@@ -62,6 +62,7 @@ def main() -> int:
     python: list[Measurement] = []
     pipes: list[Measurement] = []
     rust: list[Measurement] = []
+    meetings: dict[str, dict[str, float]] = {}
     memory: MemoryRun | None = None
     try:
         versions = peer_versions(peers)
@@ -73,6 +74,7 @@ def main() -> int:
             if options.only != "pipes" and options.rust is not None:
                 document = measure_rust(options.rust, placement, options)
                 versions["rust"] = document["versions"]
+                meetings[placement] = document["meetings"]
                 rust += [Measurement.from_json(placement, m) for m in document["measurements"]]
         subject = next((peer for peer in peers if peer.name == "ductworks"), None)
         if options.only != "pipes" and subject is not None and options.memory_seconds > 0:
@@ -84,7 +86,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
 
-    goals = judge(python, pipes, rust, memory)
+    goals = judge(python, pipes, rust, meetings, memory)
     stolen = time.stolen_percent()
     for title, measurements in (("Python", python), ("Pipe", pipes), ("Rust", rust)):
         if measurements:
@@ -100,6 +102,7 @@ def main() -> int:
         "python": [measurement.as_json() for measurement in python],
         "pipes": [measurement.as_json() for measurement in pipes],
         "rust": [measurement.as_json() for measurement in rust],
+        "meetings": meetings,
         "memory": memory.as_json() if memory is not None else None,
         "goals": [goal.as_json() for goal in goals],
     }

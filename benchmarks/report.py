@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from harness import (
@@ -110,12 +110,13 @@ class RateGoal(NamedTuple):
     base: str
     factor: float
     start: str = "exec"
+    subject: str = SUBJECT
 
     def judge(self, measurements: Iterable[Measurement]) -> Goal:
         """Judge each placement by its worst case."""
         worst: dict[str, tuple[float, str]] = {}
         for measurement in measurements:
-            ratio = measurement.ratio(SUBJECT, self.base)
+            ratio = measurement.ratio(self.subject, self.base)
             key = measurement.start, measurement.workload
             wanted = key == (self.start, self.workload) and measurement.case in self.cases
             if wanted and ratio is not None:
@@ -127,6 +128,34 @@ class RateGoal(NamedTuple):
             met = ratio >= self.factor
             verdicts.append(Verdict(f"on {placement}", f"{times(ratio)}{which}", met))
         return Goal(self.text, verdicts)
+
+
+class FlowGoal(NamedTuple):
+    """At least so many megabytes a second of one case's messages, one way."""
+
+    text: str
+    case: str
+    megabytes: float
+    subject: str
+
+    def judge(self, measurements: Iterable[Measurement]) -> Goal:
+        verdicts = []
+        for measurement in measurements:
+            key = measurement.workload, measurement.case
+            if key == ("stream", self.case) and self.subject in measurement.peers:
+                flow = measurement.megabytes(self.subject)
+                met = flow >= self.megabytes
+                verdicts.append(Verdict(f"on {measurement.placement}", f"{flow:,.0f} MB/s", met))
+        return Goal(self.text, verdicts)
+
+
+def judge_meetings(meetings: Mapping[str, Mapping[str, float]]) -> Goal:
+    """How long two take to meet, by placement and by the way they do."""
+    verdicts = []
+    for placement, seconds in meetings.items():
+        ratio = seconds[SUBJECT] / seconds[f"{SUBJECT} v1"]
+        verdicts.append(Verdict(f"on {placement}", times(ratio), ratio <= MEETING_FACTOR))
+    return Goal("Rust, bind to first message: at most 2 x version 1", verdicts)
 
 
 _ALL = ("json", "64", "4096", "65536", "1048576")
@@ -149,7 +178,11 @@ PIPE_GOALS = tuple(
         ("16 MiB array: 10 x multiprocessing's", ARRAY_WORKLOAD, (ARRAY_CASE,), 10.0),
     )
 )
+MEETING_FACTOR = 2.0
+FLOW_GOAL = FlowGoal("Rust, TLS, 1 MiB one-way: 1 GB/s", "1048576", 1000.0, f"{SUBJECT} TLS")
 RUST_GOALS = (
+    RateGoal("Rust one-way: 0.95 x version 1", "stream", _ALL, f"{SUBJECT} v1", 0.95),
+    RateGoal("Rust round trip: 0.95 x version 1", "roundtrip", _ALL, f"{SUBJECT} v1", 0.95),
     RateGoal("Rust one-way: 0.9 x the bare stream", "stream", _ALL, "bare", 0.9),
     RateGoal("Rust round trip: 0.9 x the bare stream", "roundtrip", _ALL, "bare", 0.9),
 )
@@ -160,11 +193,13 @@ def judge(
     python: Sequence[Measurement],
     pipes: Sequence[Measurement],
     rust: Sequence[Measurement],
+    meetings: Mapping[str, Mapping[str, float]],
     memory: MemoryRun | None,
 ) -> list[Goal]:
     goals = [goal.judge(python) for goal in PYTHON_GOALS]
     goals += [goal.judge(pipes) for goal in PIPE_GOALS]
-    goals += [goal.judge(rust) for goal in RUST_GOALS]
+    goals += [goal.judge(rust) for goal in (*RUST_GOALS, FLOW_GOAL)]
+    goals.append(judge_meetings(meetings))
     text = f"memory: both processes within {MEMORY_GOAL_MIB:.0f} MiB of where they began"
     verdicts = []
     if memory is not None:

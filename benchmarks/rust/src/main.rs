@@ -8,6 +8,7 @@
 //!                 [--peers NAME,...] [--messages json,64,...] [--cores PARENT,CHILD]
 //! ```
 
+mod meetings;
 mod message;
 mod peers;
 mod report;
@@ -42,9 +43,10 @@ fn run(arguments: &[String]) -> Result<()> {
     if let Some((parent, _)) = options.cores {
         worker::stay_on(parent)?;
     }
+    let meetings = meetings::measure(&options)?;
     let measurements = rounds::measure_all(&options)?;
     if options.json {
-        println!("{}", report::json(&measurements));
+        println!("{}", report::json(&measurements, &meetings));
     } else {
         print!("{}", report::table(&measurements));
     }

@@ -6,8 +6,9 @@ use serde_json::{Map, Value, json};
 
 use crate::rounds::Measurement;
 
-pub(crate) fn json(measurements: &[Measurement]) -> Value {
+pub(crate) fn json(measurements: &[Measurement], meetings: &Value) -> Value {
     json!({
+        "meetings": meetings,
         "versions": { "ductworks": env!("CARGO_PKG_VERSION"), "ipc-channel": "0.23" },
         "measurements": measurements.iter().map(measurement).collect::<Vec<_>>(),
     })

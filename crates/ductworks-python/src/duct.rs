@@ -15,6 +15,7 @@ use rustix::io::Errno;
 
 use crate::buffer::{Part, Place, part};
 use crate::codec::Codec;
+use crate::descriptors;
 use crate::end::End;
 use crate::error::raised;
 use crate::hook::{blocking, deadline};
@@ -64,14 +65,19 @@ impl Duct {
         let codec = Codec::of(codec)?;
         let limit = message_limit(max_message_size)?;
         let connection = take_over(socket)?;
-        let version = given.unwrap_or_else(|| match Mark::of(&connection) {
-            Some(Mark::V2) => Version::V2,
-            _ => Version::V1,
+        let is_marked = Mark::of(&connection) == Some(Mark::V2);
+        let version = given.unwrap_or(match is_marked {
+            true => Version::V2,
+            false => Version::V1,
         });
         let end = End::new(connection, version, limit);
-        if let Some(agreed) = admitted.and_then(Socket::limit) {
-            end.channel.agree_on_limit(agreed);
+        // The mark is ours, and so are both ends.
+        let mut takes_descriptors = is_marked;
+        if let Some(terms) = admitted.and_then(Socket::terms) {
+            end.channel.agree_on_limit(terms.limit);
+            takes_descriptors = terms.descriptors;
         }
+        end.channel.agree_on_descriptors(takes_descriptors);
         Ok(Self {
             codec,
             end,
@@ -152,7 +158,8 @@ impl Duct {
     }
 
     /// Notes that another process has been given a copy of this end.
-    fn _share(&self, py: Python<'_>) -> PyResult<()> {
+    #[pyo3(name = "_share")]
+    pub(crate) fn share(&self, py: Python<'_>) -> PyResult<()> {
         self.end
             .check_portable()
             .map_err(|error| raised(py, error))?;
@@ -262,6 +269,40 @@ impl Duct {
             .receive(py, memory, until)
             .map_err(|error| self.failed(py, error))?;
         Ok(message.len())
+    }
+
+    /// Send a value, and open files, sockets or ducts with it.
+    #[pyo3(signature = (value, fds, timeout = None))]
+    fn send_fds(
+        &self,
+        value: &Bound<'_, PyAny>,
+        fds: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+    ) -> PyResult<()> {
+        let until = deadline(timeout)?;
+        let descriptors = descriptors::copies(fds)?;
+        let parts = self.codec.encode(value)?;
+        let outcome = self.end.send_with(value.py(), &parts, descriptors, until);
+        outcome.map_err(|error| self.failed(value.py(), error))
+    }
+
+    /// Receive a value, and the numbers of the descriptors that came with it.
+    #[pyo3(signature = (timeout = None))]
+    fn recv_fds<'py>(
+        &self,
+        py: Python<'py>,
+        timeout: Option<f64>,
+    ) -> PyResult<(Bound<'py, PyAny>, Vec<RawFd>)> {
+        let until = deadline(timeout)?;
+        let memory = |message: Announced| Ok(self.codec.memory(message));
+        let received = self.end.receive_with(py, memory, until);
+        let (message, descriptors) = received.map_err(|error| self.failed(py, error))?;
+        let (value, memory) = self.codec.decode(py, message);
+        self.end.recycle(memory);
+        // Where the value cannot be decoded, they are closed.
+        let value = value?;
+        let numbers = descriptors.into_iter().map(IntoRawFd::into_raw_fd);
+        Ok((value, numbers.collect()))
     }
 
     /// Whether a receive would return at once, with a whole message or an error, waiting up to

@@ -15,6 +15,7 @@ use rustix::pipe::PIPE_BUF;
 
 use crate::buffer::Part;
 use crate::exchange;
+use crate::hook::blocking;
 use crate::memory::Memory;
 use crate::socket::is_socket;
 
@@ -86,6 +87,34 @@ impl<F: Framing + Sync> End<F> {
         until: Deadline,
     ) -> ductworks::Result<Memory> {
         exchange::receive(py, &self.channel, &self.line(), memory, until)
+    }
+
+    /// Sends the parts of a message, and descriptors with it.
+    pub(crate) fn send_with(
+        &self,
+        py: Python<'_>,
+        parts: &[Part<'_>],
+        descriptors: Vec<OwnedFd>,
+        until: Deadline,
+    ) -> ductworks::Result<()> {
+        let line = self.line();
+        let slices: Vec<_> = parts.iter().map(Part::as_bytes).collect();
+        blocking(py, until, |wait| {
+            self.channel.send_with(&line, &slices, descriptors, wait)
+        })
+    }
+
+    /// Receives a message and the descriptors that come with it.
+    pub(crate) fn receive_with(
+        &self,
+        py: Python<'_>,
+        memory: impl Fn(Announced) -> ductworks::Result<Option<Memory>> + Send + Sync,
+        until: Deadline,
+    ) -> ductworks::Result<(Memory, Vec<OwnedFd>)> {
+        let line = self.line();
+        blocking(py, until, |wait| {
+            self.channel.receive_with(&line, memory, wait)
+        })
     }
 
     /// Gives the memory of a received message back for the next one.
@@ -236,6 +265,31 @@ impl Stream for Line<'_> {
         match self {
             Self::Socket(socket) => socket.finish(),
             Self::Pipe(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    fn carries_descriptors(&self) -> bool {
+        match self {
+            Self::Socket(socket) => socket.carries_descriptors(),
+            Self::Pipe(_) => false,
+        }
+    }
+
+    fn write_descriptors(&self, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        match self {
+            Self::Socket(socket) => socket.write_descriptors(descriptors),
+            Self::Pipe(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    fn read_descriptors<'a>(
+        &self,
+        place: &'a mut [MaybeUninit<u8>],
+        descriptors: &mut Vec<OwnedFd>,
+    ) -> io::Result<&'a mut [u8]> {
+        match self {
+            Self::Socket(socket) => socket.read_descriptors(place, descriptors),
+            Self::Pipe(_) => self.read_uninit(place),
         }
     }
 

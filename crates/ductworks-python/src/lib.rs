@@ -4,6 +4,7 @@
 mod buffer;
 mod codec;
 mod connection;
+mod descriptors;
 mod duct;
 mod end;
 mod error;

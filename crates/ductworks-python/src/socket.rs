@@ -46,9 +46,9 @@ impl Socket {
         })
     }
 
-    /// The largest message that both ends have agreed on, in bytes.
-    pub(crate) fn limit(&self) -> Option<u64> {
-        self.terms.as_ref().map(|terms| terms.limit)
+    /// What a handshake has agreed on.
+    pub(crate) fn terms(&self) -> Option<&Terms> {
+        self.terms.as_ref()
     }
 
     /// Hands the connection over.

@@ -2,6 +2,7 @@
 
 mod end;
 mod receive;
+mod rest;
 mod send;
 mod stats;
 
@@ -17,8 +18,9 @@ use crate::process;
 use crate::spin::Spin;
 use crate::stream::Stream;
 use crate::turn::Turn;
-use crate::wire::{Body, Framing, Incoming, Outgoing, V1, Violation};
+use crate::wire::{Body, Framing, Incoming, V1, Violation};
 use end::{Drains, Life, Peer};
+use rest::Rest;
 use stats::Counters;
 
 pub use receive::Announced;
@@ -36,7 +38,7 @@ pub const DEFAULT_MESSAGE_LIMIT: usize = 64 * 1024 * 1024;
 pub struct Channel<F = V1, B = Vec<u8>> {
     framing: F,
     gate: Gate,
-    sender: Turn<Outgoing>,
+    sender: Turn<Rest>,
     receiver: Turn<Incoming<B>>,
     /// The process that is in the middle of sending a frame, or [`NOBODY`].
     sending: AtomicU32,

@@ -188,6 +188,7 @@ impl ConnectOptions {
             let terms = Terms {
                 limit: self.message_limit as u64,
                 codec: self.codec.clone(),
+                descriptors: address.path().is_some(),
             };
             let greeting = Greeting::client(token, &terms, Greeting::nonce()?);
             let until = wait.deadline;

@@ -158,6 +158,28 @@ impl Stream for Link<'_> {
         }
     }
 
+    fn carries_descriptors(&self) -> bool {
+        self.session.is_none() && Socket(self.socket).carries_descriptors()
+    }
+
+    fn write_descriptors(&self, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        match self.session {
+            None => Socket(self.socket).write_descriptors(descriptors),
+            Some(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    fn read_descriptors<'p>(
+        &self,
+        place: &'p mut [MaybeUninit<u8>],
+        descriptors: &mut Vec<OwnedFd>,
+    ) -> io::Result<&'p mut [u8]> {
+        match self.session {
+            None => Socket(self.socket).read_descriptors(place, descriptors),
+            Some(session) => session.read_uninit(self.socket, place),
+        }
+    }
+
     fn widen(&self) {
         Socket(self.socket).widen();
     }

@@ -1,5 +1,6 @@
 //! The duct: one end of a channel of messages.
 
+mod descriptors;
 mod methods;
 
 use std::fmt;
@@ -17,6 +18,7 @@ use crate::lobby::Admitted;
 use crate::memory::Memory;
 use crate::transport::{self, Mark};
 use crate::wire::{Body, Greeting, Version};
+use descriptors::{descriptor_receiving_methods, descriptor_sending_methods};
 use methods::{common_methods, receiving_methods, sending_methods};
 
 /// Makes two connected ducts.
@@ -37,7 +39,7 @@ pub fn pair() -> Result<(Duct, Duct)> {
     for end in [&a, &b] {
         Mark::V2.put(end)?;
     }
-    Ok((Duct::over(a, Version::V2), Duct::over(b, Version::V2)))
+    Ok((Duct::adopted(a), Duct::adopted(b)))
 }
 
 /// One end of a channel of messages: one send is one recv.
@@ -134,15 +136,26 @@ impl Core {
         value: &T,
         deadline: Deadline,
     ) -> Result<()> {
-        let mut message = Vec::new();
-        codec.encode(value, &mut message).map_err(|error| {
-            let text = format!(
-                "could not encode the value as {}: {error}; nothing was sent",
-                codec.name()
-            );
-            Error::new(ErrorKind::Encode, text).with_source(error)
-        })?;
-        self.send_bytes(&message, deadline)
+        self.send_bytes(&encoded(codec, value)?, deadline)
+    }
+
+    fn send_with<T: ?Sized, C: Encode<T>>(
+        &self,
+        codec: &C,
+        value: &T,
+        descriptors: &[impl AsFd],
+        deadline: Deadline,
+    ) -> Result<()> {
+        let message = encoded(codec, value)?;
+        // Copies, since a part of the message may have to go out after the call.
+        let copies = descriptors
+            .iter()
+            .map(|each| each.as_fd().try_clone_to_owned())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| Error::os("copy the descriptors to send", error))?;
+        let wait = &mut Wait::until(deadline);
+        self.channel
+            .send_with(&self.stream(), &[&message], copies, wait)
     }
 
     fn recv_bytes(&self, deadline: Deadline) -> Result<Vec<u8>> {
@@ -152,11 +165,20 @@ impl Core {
     }
 
     fn recv<T, C: Decode<T>>(&self, codec: &C, deadline: Deadline) -> Result<T> {
-        let message = self.recv_bytes(deadline)?;
-        codec.decode(message).map_err(|error| {
-            let text = format!("could not decode the message as {}: {error}", codec.name());
-            Error::new(ErrorKind::Decode, text).with_source(error)
-        })
+        decoded(codec, self.recv_bytes(deadline)?)
+    }
+
+    fn recv_with<T, C: Decode<T>>(
+        &self,
+        codec: &C,
+        deadline: Deadline,
+    ) -> Result<(T, Vec<OwnedFd>)> {
+        let wait = &mut Wait::until(deadline);
+        let outcome = self
+            .channel
+            .receive_with(&self.stream(), |_| Ok(None), wait);
+        let (message, descriptors) = self.settle(outcome)?;
+        Ok((decoded(codec, message.into_vec())?, descriptors))
     }
 
     fn recv_into(&self, place: &mut [u8], deadline: Deadline) -> Result<usize> {
@@ -192,6 +214,25 @@ impl Core {
             .field("closed", &self.channel.is_closed())
             .finish_non_exhaustive()
     }
+}
+
+fn encoded<T: ?Sized, C: Encode<T>>(codec: &C, value: &T) -> Result<Vec<u8>> {
+    let mut message = Vec::new();
+    codec.encode(value, &mut message).map_err(|error| {
+        let text = format!(
+            "could not encode the value as {}: {error}; nothing was sent",
+            codec.name()
+        );
+        Error::new(ErrorKind::Encode, text).with_source(error)
+    })?;
+    Ok(message)
+}
+
+fn decoded<T, C: Decode<T>>(codec: &C, message: Vec<u8>) -> Result<T> {
+    codec.decode(message).map_err(|error| {
+        let text = format!("could not decode the message as {}: {error}", codec.name());
+        Error::new(ErrorKind::Decode, text).with_source(error)
+    })
 }
 
 impl Drop for Core {
@@ -272,6 +313,7 @@ impl Duct {
         duct.core.channel.set_message_limit(limit);
         if let Some(terms) = admitted.handshake.and_then(|greeting| greeting.agreed()) {
             duct.core.channel.agree_on_limit(terms.limit);
+            duct.core.channel.agree_on_descriptors(terms.descriptors);
         }
         Ok(duct)
     }
@@ -282,7 +324,12 @@ impl Duct {
             Some(Mark::V2) => Version::V2,
             _ => Version::V1,
         };
-        Self::over(socket, version)
+        let duct = Self::over(socket, version);
+        // The mark is ours, and so are both ends.
+        duct.core
+            .channel
+            .agree_on_descriptors(version == Version::V2);
+        duct
     }
 }
 
@@ -377,17 +424,21 @@ impl<C> Duct<C> {
 
     common_methods!();
     sending_methods!();
+    descriptor_sending_methods!();
     receiving_methods!();
+    descriptor_receiving_methods!();
 }
 
 impl<C> Sender<C> {
     common_methods!();
     sending_methods!();
+    descriptor_sending_methods!();
 }
 
 impl<C> Receiver<C> {
     common_methods!();
     receiving_methods!();
+    descriptor_receiving_methods!();
 }
 
 macro_rules! end_traits {

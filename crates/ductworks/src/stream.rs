@@ -1,14 +1,16 @@
 //! The byte streams that messages travel over.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, SocketType,
-    sockopt,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType, sockopt,
 };
+
+use crate::wire::V2;
 
 /// A connected byte stream of somebody else's.
 ///
@@ -75,6 +77,35 @@ pub trait Stream {
     /// [`io::ErrorKind::Unsupported`] where one direction cannot end without the other.
     fn finish(&self) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Whether descriptors can go along with bytes.
+    fn carries_descriptors(&self) -> bool {
+        false
+    }
+
+    /// Writes one zero byte with which these descriptors go.
+    ///
+    /// # Errors
+    ///
+    /// As for [`write`](Self::write).
+    fn write_descriptors(&self, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let _ = descriptors;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Reads one byte, and adds the descriptors that come with it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`read`](Self::read).
+    fn read_descriptors<'a>(
+        &self,
+        place: &'a mut [MaybeUninit<u8>],
+        descriptors: &mut Vec<OwnedFd>,
+    ) -> io::Result<&'a mut [u8]> {
+        let _ = descriptors;
+        self.read_uninit(place)
     }
 
     /// Makes room for large messages, of which the first is about to be written.
@@ -170,12 +201,50 @@ impl<S: AsFd> Stream for Socket<S> {
         Ok(rustix::net::shutdown(&self.0, Shutdown::Write)?)
     }
 
+    fn carries_descriptors(&self) -> bool {
+        sockopt::socket_domain(&self.0).is_ok_and(|domain| domain == AddressFamily::UNIX)
+    }
+
+    fn write_descriptors(&self, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let mut space =
+            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(V2::DESCRIPTORS_MAX))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        match rustix::net::sendmsg(&self.0, &[IoSlice::new(&[0])], &mut control, flags)? {
+            0 => Err(io::ErrorKind::WriteZero.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn read_descriptors<'a>(
+        &self,
+        place: &'a mut [MaybeUninit<u8>],
+        descriptors: &mut Vec<OwnedFd>,
+    ) -> io::Result<&'a mut [u8]> {
+        let mut space =
+            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(V2::DESCRIPTORS_MAX))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut byte = [0];
+        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+        let parts = &mut [IoSliceMut::new(&mut byte)];
+        let received = rustix::net::recvmsg(&self.0, parts, &mut control, flags)?;
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(received) = message {
+                descriptors.extend(received);
+            }
+        }
+        Ok(place[..received.bytes].write_copy_of_slice(&byte[..received.bytes]))
+    }
+
     /// Other sockets than Unix ones are widened by the system as they need it, and what somebody has
     /// set is left alone. A socket that gets no more room is slower, and works.
     fn widen(&self) {
-        let unix =
-            sockopt::socket_domain(&self.0).is_ok_and(|domain| domain == AddressFamily::UNIX);
-        if unix && sockopt::socket_send_buffer_size(&self.0).ok() == default_room() {
+        if self.carries_descriptors()
+            && sockopt::socket_send_buffer_size(&self.0).ok() == default_room()
+        {
             let _ = sockopt::set_socket_send_buffer_size(&self.0, WIDE);
             // Where the system gives no more than this, something is kept back to be stretched by.
             if let Ok(room) = sockopt::socket_send_buffer_size(&self.0)

@@ -62,6 +62,24 @@ pub trait Framing {
     /// The head of a payload of `len` bytes, or nothing if the format cannot express that length.
     fn head(&self, len: usize) -> Option<Head>;
 
+    /// The head of a payload of `len` bytes that so many descriptors come with, or nothing if the format
+    /// cannot express that.
+    ///
+    /// Behind such a frame follows one more byte, the carrier: a zero, to which the descriptors are
+    /// attached (`SCM_RIGHTS`, `unix(7)`).
+    fn head_with(&self, len: usize, descriptors: usize) -> Option<Head> {
+        match descriptors {
+            0 => self.head(len),
+            _ => None,
+        }
+    }
+
+    /// How many descriptors come with the message that has this head.
+    fn descriptors(&self, head: &[u8]) -> u8 {
+        let _ = head;
+        0
+    }
+
     /// Reads the beginning of a frame. `bytes` may be any prefix of a frame, even an empty one, and
     /// never holds more than an earlier answer asked for.
     ///

@@ -1,8 +1,10 @@
 //! This library.
 
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use ductworks::{Duct, Parent};
+use ductworks::{Duct, ListenOptions, Parent, Ticket};
 
 use super::{Link, Listening};
 use crate::Result;
@@ -19,6 +21,38 @@ pub(super) enum Receive {
     AsVec,
 }
 
+/// What the messages travel over.
+#[derive(Clone, Copy)]
+pub(crate) enum Over {
+    /// A Unix socket, with version 2 of the protocol and a token.
+    Unix,
+    /// A Unix socket, with version 1.
+    UnixV1,
+    /// TLS on the loopback interface.
+    Tls,
+}
+
+impl Over {
+    pub(crate) fn bind(self) -> Result<Parent> {
+        Ok(match self {
+            Self::Unix => Parent::bind()?,
+            Self::UnixV1 => ListenOptions::new().v1(true).bind_private()?.into(),
+            Self::Tls => Parent::bind_to("tls:127.0.0.1:0")?,
+        })
+    }
+
+    pub(crate) fn connect(self, ticket: &str) -> Result<Duct> {
+        if let Self::UnixV1 = self {
+            // Connecting by address would find out that both ends know version 2.
+            let ticket: Ticket = ticket.parse()?;
+            let path = ticket.address().path().ok_or("no Unix address")?;
+            let socket = OwnedFd::from(UnixStream::connect(path)?);
+            return Ok(Duct::try_from(socket)?);
+        }
+        Ok(ductworks::connect(ticket)?)
+    }
+}
+
 pub(super) struct DuctLink {
     duct: Duct,
     receive: Receive,
@@ -29,16 +63,16 @@ pub(super) struct DuctListening {
     receive: Receive,
 }
 
-pub(super) fn listen(receive: Receive) -> Result<DuctListening> {
+pub(super) fn listen(over: Over, receive: Receive) -> Result<DuctListening> {
     Ok(DuctListening {
-        parent: Parent::bind()?,
+        parent: over.bind()?,
         receive,
     })
 }
 
-pub(super) fn connect(address: &str, receive: Receive) -> Result<DuctLink> {
+pub(super) fn connect(over: Over, address: &str, receive: Receive) -> Result<DuctLink> {
     Ok(DuctLink {
-        duct: ductworks::connect(address)?,
+        duct: over.connect(address)?,
         receive,
     })
 }

@@ -6,6 +6,9 @@ mod duct;
 
 use crate::Result;
 use crate::message::{Case, Message};
+use duct::Receive;
+
+pub(crate) use duct::Over;
 
 /// One end of a connection.
 pub(crate) trait Link {
@@ -27,6 +30,10 @@ pub(crate) enum Peer {
     Ductworks,
     /// This library, receiving each message of bytes as a vector of its own, as `IpcChannel` does.
     DuctworksVec,
+    /// This library with version 1 of its protocol.
+    DuctworksV1,
+    /// This library over TLS.
+    DuctworksTls,
     /// A Unix stream from std: a length, then the payload.
     Bare,
     /// The crate ipc-channel. Its documents travel as postcard, not as JSON.
@@ -34,9 +41,11 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    pub(crate) const ALL: [Peer; 4] = [
+    pub(crate) const ALL: [Peer; 6] = [
         Peer::Ductworks,
         Peer::DuctworksVec,
+        Peer::DuctworksV1,
+        Peer::DuctworksTls,
         Peer::Bare,
         Peer::IpcChannel,
     ];
@@ -45,6 +54,8 @@ impl Peer {
         match self {
             Peer::Ductworks => "ductworks",
             Peer::DuctworksVec => "ductworks Vec",
+            Peer::DuctworksV1 => "ductworks v1",
+            Peer::DuctworksTls => "ductworks TLS",
             Peer::Bare => "bare",
             Peer::IpcChannel => "ipc-channel",
         }
@@ -57,8 +68,10 @@ impl Peer {
 
     pub(crate) fn listen(self, case: Case) -> Result<Box<dyn Listening>> {
         Ok(match self {
-            Peer::Ductworks => Box::new(duct::listen(duct::Receive::IntoPlace)?),
-            Peer::DuctworksVec => Box::new(duct::listen(duct::Receive::AsVec)?),
+            Peer::Ductworks => Box::new(duct::listen(Over::Unix, Receive::IntoPlace)?),
+            Peer::DuctworksVec => Box::new(duct::listen(Over::Unix, Receive::AsVec)?),
+            Peer::DuctworksV1 => Box::new(duct::listen(Over::UnixV1, Receive::IntoPlace)?),
+            Peer::DuctworksTls => Box::new(duct::listen(Over::Tls, Receive::IntoPlace)?),
             Peer::Bare => Box::new(bare::listen()?),
             Peer::IpcChannel => channel::listen(case)?,
         })
@@ -66,8 +79,12 @@ impl Peer {
 
     pub(crate) fn connect(self, case: Case, address: &str) -> Result<Box<dyn Link>> {
         Ok(match self {
-            Peer::Ductworks => Box::new(duct::connect(address, duct::Receive::IntoPlace)?),
-            Peer::DuctworksVec => Box::new(duct::connect(address, duct::Receive::AsVec)?),
+            Peer::Ductworks => Box::new(duct::connect(Over::Unix, address, Receive::IntoPlace)?),
+            Peer::DuctworksVec => Box::new(duct::connect(Over::Unix, address, Receive::AsVec)?),
+            Peer::DuctworksV1 => {
+                Box::new(duct::connect(Over::UnixV1, address, Receive::IntoPlace)?)
+            }
+            Peer::DuctworksTls => Box::new(duct::connect(Over::Tls, address, Receive::IntoPlace)?),
             Peer::Bare => Box::new(bare::connect(address)?),
             Peer::IpcChannel => channel::connect(case, address)?,
         })

@@ -1,15 +1,18 @@
 //! What the two ducts say to each other, and the orderly end.
 
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::rest::Rest;
+use super::send::Frame;
 use super::{Channel, NOBODY};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::{Queue, Wait, closed};
 use crate::process::{self, Origin};
 use crate::stream::Stream;
-use crate::wire::{Body, Control, Framing, Mode, Outgoing, Violation};
+use crate::wire::{Body, Control, Framing, Mode, Violation};
 
 /// What is known of the other end.
 #[derive(Debug)]
@@ -18,6 +21,8 @@ pub(super) struct Peer {
     pub(super) limit: AtomicU64,
     /// It has said farewell, and nothing else since.
     pub(super) left: AtomicBool,
+    /// It takes descriptors.
+    pub(super) takes_descriptors: AtomicBool,
     /// How many of this end's messages it has said to have received.
     confirmed: AtomicU64,
 }
@@ -27,6 +32,7 @@ impl Default for Peer {
         Self {
             limit: AtomicU64::new(u64::MAX),
             left: AtomicBool::new(false),
+            takes_descriptors: AtomicBool::new(false),
             confirmed: AtomicU64::new(0),
         }
     }
@@ -106,6 +112,11 @@ impl<F: Framing, B: Body> Channel<F, B> {
         self.set_message_limit(self.message_limit().min(bytes));
     }
 
+    /// Notes whether both ends take descriptors.
+    pub fn agree_on_descriptors(&self, taken: bool) {
+        self.peer.takes_descriptors.store(taken, Ordering::Relaxed);
+    }
+
     /// Notes that another process has been given a copy of this end.
     pub fn share(&self) {
         self.life.exported.store(true, Ordering::Relaxed);
@@ -125,7 +136,11 @@ impl<F: Framing, B: Body> Channel<F, B> {
     /// [`send`](Self::send).
     pub fn say<S: Stream>(&self, stream: &S, control: &Control, wait: &mut Wait<'_>) -> Result<()> {
         let frame = self.framing.control(control).ok_or_else(cannot_say)?;
-        self.send_frame(stream, &mut [IoSlice::new(&frame)], None, wait)
+        let frame = Frame {
+            parts: &mut [IoSlice::new(&frame)],
+            ..Frame::default()
+        };
+        self.send_frame(stream, frame, wait)
     }
 
     /// Does what a frame of the other end's duct asks for.
@@ -200,7 +215,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
     }
 
     /// Answers the other end's question, if there is one, with nothing left to go out before.
-    pub(super) fn answer_in_turn<S: Stream>(&self, stream: &S, rest: &mut Outgoing) {
+    pub(super) fn answer_in_turn<S: Stream>(&self, stream: &S, rest: &mut Rest) {
         let id = self.drains.owed.swap(0, Ordering::SeqCst);
         let received = self.counters.received.messages();
         let answer = Control::Drained { id, received };
@@ -213,7 +228,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
         };
         if written < frame.len() {
             self.sending.store(process::id(), Ordering::SeqCst);
-            rest.keep([&frame[written..]]);
+            rest.bytes.keep([&frame[written..]]);
             self.unsent.store(true, Ordering::SeqCst);
         }
     }
@@ -405,12 +420,18 @@ impl<F: Framing, B: Body> Channel<F, B> {
                 None => return,
             }
         };
-        while !rest.is_empty() {
-            match put(stream, rest.unsent()) {
-                Some(count) => rest.advance(count),
+        while !rest.bytes.is_empty() {
+            match put(stream, rest.bytes.unsent()) {
+                Some(count) => rest.bytes.advance(count),
                 None => return,
             }
         }
+        let descriptors: Vec<_> = rest.descriptors.iter().map(AsFd::as_fd).collect();
+        if !descriptors.is_empty() && stream.write_descriptors(&descriptors).is_err() {
+            return;
+        }
+        drop(descriptors);
+        rest.descriptors.clear();
         let mut farewell = farewell.as_ref().map_or(&[][..], |frame| frame);
         let mut stretched = false;
         while !farewell.is_empty() {

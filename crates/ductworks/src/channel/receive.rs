@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
+
+use rustix::io::Errno;
 
 use super::end::Noticed;
 use super::send::Help;
@@ -12,7 +15,7 @@ use crate::gate::{Deadline, Interest, Queue, Wait};
 use crate::process;
 use crate::stream::Stream;
 use crate::turn::Held;
-use crate::wire::{Body, Framing, HEAD_MAX, Incoming, Parsed, Step, Violation};
+use crate::wire::{Body, Framing, HEAD_MAX, Incoming, Parsed, Step, V2, Violation};
 
 /// A message whose length is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +60,24 @@ impl<F: Framing, B: Body> Channel<F, B> {
         make: impl FnOnce(Announced) -> Result<Option<B>>,
         wait: &mut Wait<'_>,
     ) -> Result<B> {
+        // Descriptors that nobody asks for are closed.
+        self.receive_with(stream, make, wait)
+            .map(|(message, _)| message)
+    }
+
+    /// Receives one message as [`receive_in`](Self::receive_in) does, and the descriptors that come with
+    /// it. They are close-on-exec.
+    ///
+    /// # Errors
+    ///
+    /// As for [`receive_in`](Self::receive_in). `Io` also where the process has no room for the
+    /// descriptors; then the message is consumed, and all of them are closed.
+    pub fn receive_with<S: Stream>(
+        &self,
+        stream: &S,
+        make: impl FnOnce(Announced) -> Result<Option<B>>,
+        wait: &mut Wait<'_>,
+    ) -> Result<(B, Vec<OwnedFd>)> {
         let _noticed = Noticed(self);
         let mut frame = self.begin_receive(wait)?;
         let len = self.receive_head(stream, &mut frame, wait)?;
@@ -67,11 +88,17 @@ impl<F: Framing, B: Body> Channel<F, B> {
                 .map_err(|error| Error::os("make room for the message", error))?;
         }
         let frame = Placed(&mut frame);
+        let mut descriptors = Vec::new();
         while !frame.0.is_complete() {
-            self.receive_step(stream, frame.0, usize::MAX, wait)?;
+            match frame.0.awaited_descriptors() {
+                None => self.receive_step(stream, frame.0, usize::MAX, wait)?,
+                // The last step: what it brings is returned, or closed.
+                Some(_) => descriptors = self.receive_descriptors(stream, frame.0, wait)?,
+            }
         }
         self.end_receive(len);
-        Ok(frame.0.take().unwrap_or_default())
+        let message = frame.0.take().unwrap_or_default();
+        Ok((message, descriptors))
     }
 
     /// Receives one message. Its memory may be given back with [`recycle`](Self::recycle).
@@ -206,6 +233,49 @@ impl<F: Framing, B: Body> Channel<F, B> {
             Step::Failed(error) => error,
         };
         self.receive_failed(stream, error, frame.payload().len(), frame.declared(), wait)
+    }
+
+    /// Reads the byte behind a frame, and the descriptors that come with it; or waits for it.
+    fn receive_descriptors<S: Stream>(
+        &self,
+        stream: &S,
+        frame: &mut Incoming<B>,
+        wait: &mut Wait<'_>,
+    ) -> Result<Vec<OwnedFd>> {
+        if !self.peer.takes_descriptors.load(Ordering::Relaxed) {
+            let found = "descriptors, which the two ends have not agreed on,";
+            return Err(self.violate(Violation::Unexpected { found }));
+        }
+        let announced = frame.awaited_descriptors().map_or(0, usize::from);
+        let mut descriptors = Vec::new();
+        let step = {
+            let _active = self.gate.enter().map_err(|error| self.explain(error))?;
+            frame.fill(&self.framing, self.message_limit(), 1, |place| {
+                stream.read_descriptors(place, &mut descriptors)
+            })
+        };
+        match step {
+            Step::Read(0) => return Err(self.ended(frame)),
+            Step::Read(_) => {}
+            Step::Violated(violation) => return Err(self.violate(violation)),
+            Step::Failed(error) => {
+                let (got, of) = (frame.payload().len(), frame.declared());
+                self.receive_failed(stream, error, got, of, wait)?;
+                return Ok(descriptors);
+            }
+        }
+        if descriptors.len() > announced {
+            let fault = "more descriptors come than were announced";
+            let kind = V2::MESSAGE;
+            return Err(self.violate(Violation::Malformed { kind, fault }));
+        }
+        if descriptors.len() < announced {
+            let message = frame.take().unwrap_or_default();
+            self.end_receive(message.len());
+            let doing = "receive all descriptors of the message, which is lost";
+            return Err(Error::os(doing, Errno::MFILE));
+        }
+        Ok(descriptors)
     }
 
     /// Deals with a failed read: waits where that was all that it lacked.
@@ -409,10 +479,15 @@ impl<F: Framing, B: Body> Channel<F, B> {
             Ok(peeked) => peeked,
             Err(error) => return Ok(self.is_lost_by(&error)),
         };
-        match self.framing.parse(&head[..peeked]) {
+        let bytes = &head[..peeked];
+        match self.framing.parse(bytes) {
             Ok(Parsed::Payload { len, head }) => {
                 let available = stream.available().unwrap_or_default() as u64;
-                Ok(available >= len.saturating_add(head as u64))
+                let frame = len.saturating_add(head as u64);
+                Ok(match self.framing.descriptors(bytes) {
+                    0 => available >= frame,
+                    _ => available > frame.max(self.framing.frame_min() as u64),
+                })
             }
             _ => Ok(false),
         }

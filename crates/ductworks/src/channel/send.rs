@@ -1,14 +1,16 @@
 //! Sending, and what becomes of a message that was sent in part.
 
 use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
+use super::rest::Rest;
 use super::{Channel, NOBODY};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::{Interest, Queue, Wait, closed};
 use crate::process;
 use crate::stream::Stream;
-use crate::wire::{Body, Framing, HEAD_MAX, Head, Outgoing};
+use crate::wire::{Body, Framing, HEAD_MAX, Head};
 
 /// What the rest of an accepted message needs from a thread that is about to wait.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -26,6 +28,16 @@ const _: () = assert!(HEAD_MAX <= SHORT);
 /// A message above this size, in bytes, flows better when the stream has room for all of it.
 const LARGE: usize = 32 * 1024;
 
+/// A frame that is to be sent, or only the rest of an earlier one where there is nothing in it.
+#[derive(Default)]
+pub(super) struct Frame<'f, 's> {
+    pub(super) parts: &'f mut [IoSlice<'s>],
+    /// The length of the payload, if it is a message.
+    pub(super) len: Option<usize>,
+    /// What goes with it.
+    pub(super) descriptors: Vec<OwnedFd>,
+}
+
 impl<F: Framing, B: Body> Channel<F, B> {
     /// Sends one message, made of the parts in their order.
     ///
@@ -35,7 +47,31 @@ impl<F: Framing, B: Body> Channel<F, B> {
     /// A deadline that passes when a part of the message is out is no error: the message is
     /// accepted, and the rest goes out before anything else.
     pub fn send<S: Stream>(&self, stream: &S, parts: &[&[u8]], wait: &mut Wait<'_>) -> Result<()> {
-        let (head, len) = self.head(parts)?;
+        self.send_with(stream, parts, Vec::new(), wait)
+    }
+
+    /// Sends one message, and descriptors with it: copies, which are closed when they are on their way.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send), and [`ErrorKind::InvalidInput`] where the wire or the other end
+    /// cannot take them, or so many of them.
+    pub fn send_with<S: Stream>(
+        &self,
+        stream: &S,
+        parts: &[&[u8]],
+        descriptors: Vec<OwnedFd>,
+        wait: &mut Wait<'_>,
+    ) -> Result<()> {
+        if !descriptors.is_empty() {
+            self.check_descriptors(stream, descriptors.len())?;
+        }
+        let (head, len) = self.head(parts, descriptors.len())?;
+        let frame = |parts| Frame {
+            parts,
+            len: Some(len),
+            descriptors,
+        };
         if len > LARGE && !self.widened.swap(true, Ordering::Relaxed) {
             stream.widen();
         }
@@ -43,16 +79,16 @@ impl<F: Framing, B: Body> Channel<F, B> {
             && part.len() <= SHORT
         {
             // One piece costs the system less than two.
-            let mut frame = [0; HEAD_MAX + SHORT];
+            let mut bytes = [0; HEAD_MAX + SHORT];
             let (start, end) = (head.as_ref().len(), head.as_ref().len() + part.len());
-            frame[..start].copy_from_slice(head.as_ref());
-            frame[start..end].copy_from_slice(part);
-            let frame = &frame[..end.max(self.framing.frame_min())];
-            return self.send_frame(stream, &mut [IoSlice::new(frame)], Some(len), wait);
+            bytes[..start].copy_from_slice(head.as_ref());
+            bytes[start..end].copy_from_slice(part);
+            let bytes = &bytes[..end.max(self.framing.frame_min())];
+            return self.send_frame(stream, frame(&mut [IoSlice::new(bytes)]), wait);
         }
         if let [part] = *parts {
             let mut slices = [IoSlice::new(head.as_ref()), IoSlice::new(part)];
-            return self.send_frame(stream, &mut slices, Some(len), wait);
+            return self.send_frame(stream, frame(&mut slices), wait);
         }
         let frame_min = self.framing.frame_min();
         let padding = frame_min.saturating_sub(head.as_ref().len() + len);
@@ -62,7 +98,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
         if padding > 0 {
             slices.push(IoSlice::new(&[0; HEAD_MAX][..padding]));
         }
-        self.send_frame(stream, &mut slices, Some(len), wait)
+        self.send_frame(stream, frame(&mut slices), wait)
     }
 
     /// Waits until the rest of an accepted message has gone out.
@@ -71,16 +107,32 @@ impl<F: Framing, B: Body> Channel<F, B> {
     ///
     /// As for [`send`](Self::send).
     pub fn flush<S: Stream>(&self, stream: &S, wait: &mut Wait<'_>) -> Result<()> {
-        self.send_frame(stream, &mut [], None, wait)
+        self.send_frame(stream, Frame::default(), wait)
     }
 
-    fn head(&self, parts: &[&[u8]]) -> Result<(Head, usize)> {
+    /// Checks that so many descriptors may go with a message.
+    fn check_descriptors<S: Stream>(&self, stream: &S, count: usize) -> Result<()> {
+        let fault = if !stream.carries_descriptors() {
+            "descriptors can go to another process of this host only: use a unix: address or a pair"
+        } else if !self.peer.takes_descriptors.load(Ordering::Relaxed) {
+            "the other end has not said that it takes descriptors; version 1 of the protocol has no word \
+             for them"
+        } else if self.framing.head_with(0, count).is_none() {
+            "expected at most 16 descriptors with one message"
+        } else {
+            return Ok(());
+        };
+        Err(Error::new(ErrorKind::InvalidInput, fault))
+    }
+
+    fn head(&self, parts: &[&[u8]], descriptors: usize) -> Result<(Head, usize)> {
         let len = parts
             .iter()
             .try_fold(0usize, |sum, part| sum.checked_add(part.len()))
             .unwrap_or(usize::MAX);
         self.check_size(len)?;
-        let head = self.framing.head(len).ok_or_else(|| self.too_large(len))?;
+        let head = self.framing.head_with(len, descriptors);
+        let head = head.ok_or_else(|| self.too_large(len))?;
         Ok((head, len))
     }
 
@@ -96,13 +148,10 @@ impl<F: Framing, B: Body> Channel<F, B> {
         )
     }
 
-    /// Sends the parts of a frame, or only what an earlier one has left where there are none. A frame
-    /// that is a message has a payload of `len` bytes.
     pub(super) fn send_frame<S: Stream>(
         &self,
         stream: &S,
-        slices: &mut [IoSlice<'_>],
-        len: Option<usize>,
+        frame: Frame<'_, '_>,
         wait: &mut Wait<'_>,
     ) -> Result<()> {
         if self.is_closed() {
@@ -114,13 +163,13 @@ impl<F: Framing, B: Body> Channel<F, B> {
             .take(&self.gate, wait)
             .map_err(|error| self.explain(error))
             .and_then(|mut rest| {
-                if len.is_some() {
+                if frame.len.is_some() {
                     self.refuse_finished()?;
                 }
                 self.write_rest(stream, &mut rest, wait)?;
-                match slices.is_empty() {
+                match frame.parts.is_empty() {
                     true => Ok(()),
-                    false => self.write_frame(stream, &mut rest, slices, len, wait),
+                    false => self.write_frame(stream, &mut rest, frame, wait),
                 }
             });
         if self.owes_answer() {
@@ -136,7 +185,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
     fn write_rest<S: Stream>(
         &self,
         stream: &S,
-        rest: &mut Outgoing,
+        rest: &mut Rest,
         wait: &mut Wait<'_>,
     ) -> Result<()> {
         while !self.push_rest(stream, rest)? {
@@ -149,7 +198,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
                     format!(
                         "timed out: {} bytes of an earlier message still wait for the other end \
                          to read; this message was not sent",
-                        rest.unsent().len()
+                        rest.len()
                     ),
                 )
             })?;
@@ -158,12 +207,15 @@ impl<F: Framing, B: Body> Channel<F, B> {
     }
 
     /// Writes what it can of the rest without waiting. True if nothing is left.
-    pub(super) fn push_rest<S: Stream>(&self, stream: &S, rest: &mut Outgoing) -> Result<bool> {
-        while !rest.is_empty() {
-            match self.write(stream, &[IoSlice::new(rest.unsent())])? {
-                Some(count) => rest.advance(count),
+    pub(super) fn push_rest<S: Stream>(&self, stream: &S, rest: &mut Rest) -> Result<bool> {
+        while !rest.bytes.is_empty() {
+            match self.write(stream, &[IoSlice::new(rest.bytes.unsent())])? {
+                Some(count) => rest.bytes.advance(count),
                 None => return Ok(false),
             }
+        }
+        if !self.write_descriptors(stream, &mut rest.descriptors)? {
+            return Ok(false);
         }
         if !self.flush_stream(stream)? {
             return Ok(false);
@@ -182,20 +234,27 @@ impl<F: Framing, B: Body> Channel<F, B> {
     fn write_frame<S: Stream>(
         &self,
         stream: &S,
-        rest: &mut Outgoing,
-        mut slices: &mut [IoSlice<'_>],
-        len: Option<usize>,
+        rest: &mut Rest,
+        frame: Frame<'_, '_>,
         wait: &mut Wait<'_>,
     ) -> Result<()> {
+        let Frame {
+            parts: mut slices,
+            len,
+            mut descriptors,
+        } = frame;
         let mut begun = false;
         loop {
             let attempt = match slices.is_empty() {
                 false => self.write(stream, slices),
-                true => match self.flush_stream(stream) {
-                    Ok(true) => break,
-                    Ok(false) => Ok(None),
-                    Err(error) => Err(error),
-                },
+                true => {
+                    let written = self.write_descriptors(stream, &mut descriptors);
+                    match written.and_then(|done| Ok(done && self.flush_stream(stream)?)) {
+                        Ok(true) => break,
+                        Ok(false) => Ok(None),
+                        Err(error) => Err(error),
+                    }
+                }
             };
             let error = match attempt {
                 Ok(Some(count)) => {
@@ -225,7 +284,8 @@ impl<F: Framing, B: Body> Channel<F, B> {
                 return Err(error);
             }
             self.sending.store(process::id(), Ordering::SeqCst);
-            rest.keep(slices.iter().map(|slice| &**slice));
+            rest.bytes.keep(slices.iter().map(|slice| &**slice));
+            rest.descriptors = descriptors;
             self.unsent.store(true, Ordering::SeqCst);
             self.count_sent(len);
             return match late || error.kind() == ErrorKind::WouldBlock {
@@ -260,6 +320,29 @@ impl<F: Framing, B: Body> Channel<F, B> {
             Ok(0) => Err(Error::os("send", io::Error::from(io::ErrorKind::WriteZero))),
             Ok(count) => Ok(Some(count)),
             Err(error) => self.write_failed(stream, error).map(|()| None),
+        }
+    }
+
+    /// Sends descriptors with a byte of their own, if there are any. False if they have to wait.
+    fn write_descriptors<S: Stream>(
+        &self,
+        stream: &S,
+        descriptors: &mut Vec<OwnedFd>,
+    ) -> Result<bool> {
+        if descriptors.is_empty() {
+            return Ok(true);
+        }
+        let outcome = {
+            let _active = self.gate.enter().map_err(|error| self.explain(error))?;
+            let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+            stream.write_descriptors(&borrowed)
+        };
+        match outcome {
+            Ok(()) => {
+                descriptors.clear();
+                Ok(true)
+            }
+            Err(error) => self.write_failed(stream, error).map(|()| false),
         }
     }
 

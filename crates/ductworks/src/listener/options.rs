@@ -262,6 +262,7 @@ impl ListenOptions {
         let terms = Terms {
             limit: self.message_limit as u64,
             codec: self.codec.clone(),
+            descriptors: door.address().path().is_some(),
         };
         let lobby = Lobby::new(Wire::V2, self.handshake_timeout, {
             let admission = admission.clone();

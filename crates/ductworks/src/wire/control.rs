@@ -66,7 +66,7 @@ pub enum Mode {
 pub struct Hello {
     /// What has to be proved.
     pub mode: Mode,
-    /// What this side can do beyond the version's own; none are defined yet.
+    /// What this side can do beyond the version's own: [`DESCRIPTORS`](Self::DESCRIPTORS), and zeros.
     pub capabilities: u16,
     /// The largest message that this side receives, in bytes.
     pub limit: u64,
@@ -91,6 +91,9 @@ impl fmt::Debug for Hello {
 impl Hello {
     /// The version of the protocol that it speaks.
     pub const VERSION: u8 = 2;
+
+    /// The capability to receive descriptors.
+    pub const DESCRIPTORS: u16 = 0x0001;
 
     /// A hello without a proof. Of a codec's name as much is told as there is room for.
     #[must_use]

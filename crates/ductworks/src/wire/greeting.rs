@@ -126,7 +126,7 @@ impl Admission {
 /// use std::sync::Arc;
 ///
 /// let token = Token::from([7; 32]);
-/// let terms = Terms { limit: 1 << 20, codec: "json".into() };
+/// let terms = Terms { limit: 1 << 20, codec: "json".into(), descriptors: false };
 /// let admission = Arc::new(Admission::new(token.clone(), false));
 /// let mut server = Greeting::server(Some(&admission), &terms, [2; 32]);
 /// let mut client = Greeting::client(Some(&token), &terms, [1; 32]);
@@ -158,6 +158,8 @@ pub struct Terms {
     pub limit: u64,
     /// The name of its codec; empty where that is not to be compared.
     pub codec: String,
+    /// Whether it receives descriptors.
+    pub descriptors: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,12 +223,16 @@ impl Greeting {
             Some(_) => Mode::Token,
             None => Mode::Open,
         };
+        let mut ours = Hello::new(mode, terms.limit, &terms.codec, nonce);
+        if terms.descriptors {
+            ours.capabilities |= Hello::DESCRIPTORS;
+        }
         Self {
             role,
             state: State::Hello,
             key,
             admission,
-            ours: Hello::new(mode, terms.limit, &terms.codec, nonce),
+            ours,
             theirs: None,
             session: Secured::default(),
         }
@@ -241,13 +247,15 @@ impl Greeting {
         super::token::random()
     }
 
-    /// What the two have agreed on, when it is over: the smaller limit, and the other end's codec.
+    /// What the two have agreed on, when it is over: the smaller limit, the other end's codec, and
+    /// descriptors if both receive them.
     #[must_use]
     pub fn agreed(&self) -> Option<Terms> {
         let theirs = self.theirs.filter(|_| self.state == State::Over)?;
         Some(Terms {
             limit: self.ours.limit.min(theirs.limit),
             codec: theirs.codec().into(),
+            descriptors: self.ours.capabilities & theirs.capabilities & Hello::DESCRIPTORS != 0,
         })
     }
 
@@ -428,7 +436,11 @@ mod tests {
 
     fn terms(limit: u64, codec: &str) -> Terms {
         let codec = codec.into();
-        Terms { limit, codec }
+        Terms {
+            limit,
+            codec,
+            descriptors: false,
+        }
     }
 
     fn token() -> Token {

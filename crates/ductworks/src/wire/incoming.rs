@@ -13,6 +13,11 @@ const HEADROOM: usize = 64 * 1024;
 /// more than what it is filled with.
 const KEPT: usize = 2 * 1024 * 1024;
 
+const NO_CARRIER: Violation = Violation::Malformed {
+    kind: super::V2::MESSAGE,
+    fault: "the byte that descriptors come with is not zero",
+};
+
 /// How reading into an [`Incoming`] went.
 #[derive(Debug)]
 pub enum Step {
@@ -48,6 +53,8 @@ pub struct Incoming<B = Vec<u8>> {
     ready: usize,
     /// The frame is no message.
     control: Option<Control>,
+    /// How many descriptors come with the byte behind the frame, until that is here.
+    carrier: Option<u8>,
 }
 
 impl<B: Body> Default for Incoming<B> {
@@ -59,6 +66,7 @@ impl<B: Body> Default for Incoming<B> {
             payload: B::default(),
             ready: 0,
             control: None,
+            carrier: None,
         }
     }
 }
@@ -73,7 +81,17 @@ impl<B: Body> Incoming<B> {
     /// Whether the whole frame is here, ready to [`take`](Self::take).
     #[must_use]
     pub fn is_complete(&self) -> bool {
+        self.has_payload() && self.carrier.is_none()
+    }
+
+    fn has_payload(&self) -> bool {
         self.len == Some(self.payload.len())
+    }
+
+    /// How many descriptors come with the next byte, the whole payload being here.
+    #[must_use]
+    pub fn awaited_descriptors(&self) -> Option<u8> {
+        self.carrier.filter(|_| self.has_payload())
     }
 
     /// The payload's declared length in bytes, once the head is complete.
@@ -109,7 +127,7 @@ impl<B: Body> Incoming<B> {
     #[must_use]
     pub fn missing(&self, framing: &impl Framing) -> usize {
         match self.len {
-            Some(len) => len - self.payload.len(),
+            Some(len) => len - self.payload.len() + usize::from(self.carrier.is_some()),
             None => match framing.parse(&self.head[..self.head_len]) {
                 Ok(Parsed::Need(need)) => need.min(HEAD_MAX) - self.head_len,
                 Ok(Parsed::Payload { .. } | Parsed::Control(_)) | Err(_) => 0,
@@ -142,11 +160,24 @@ impl<B: Body> Incoming<B> {
                 Err(error) => Step::Failed(error),
             };
         }
+        if self.awaited_descriptors().is_some() {
+            let mut place = [MaybeUninit::uninit()];
+            return match read(&mut place) {
+                Ok(&mut [0]) => {
+                    self.carrier = None;
+                    Step::Read(1)
+                }
+                Ok([]) => Step::Read(0),
+                Ok(_) => Step::Violated(NO_CARRIER),
+                Err(error) => Step::Failed(error),
+            };
+        }
         if let Err(error) = self.make_room() {
             return Step::Failed(error);
         }
+        let lacking = self.len.unwrap_or_default() - self.payload.len();
         let place = self.payload.spare();
-        let missing = missing.min(place.len());
+        let missing = missing.min(lacking).min(place.len());
         let place = &mut place[..missing];
         let address = place.as_ptr().cast::<u8>();
         match read(place) {
@@ -204,14 +235,22 @@ impl<B: Body> Incoming<B> {
     ///
     /// [`Violation`] if that byte would break the protocol.
     pub fn completes_with(&self, framing: &impl Framing, byte: u8) -> Result<bool, Violation> {
+        if self.awaited_descriptors().is_some() {
+            return match byte {
+                0 => Ok(true),
+                _ => Err(NO_CARRIER),
+            };
+        }
         if let Some(len) = self.len {
-            return Ok(self.payload.len() + 1 == len);
+            return Ok(self.carrier.is_none() && self.payload.len() + 1 == len);
         }
         let mut head = self.head;
         head[self.head_len] = byte;
         let read = self.head_len + 1;
         Ok(match framing.parse(&head[..read])? {
-            Parsed::Payload { len, head } => len <= (read - head) as u64,
+            Parsed::Payload { len, head } => {
+                len <= (read - head) as u64 && framing.descriptors(&self.head) == 0
+            }
             Parsed::Need(_) | Parsed::Control(_) => false,
         })
     }
@@ -274,6 +313,7 @@ impl<B: Body> Incoming<B> {
             Ok(len) if len <= limit => {
                 let end = self.head_len.min(head + len);
                 self.len = Some(len);
+                self.carrier = Some(framing.descriptors(&self.head)).filter(|count| *count > 0);
                 Ok(append(&mut self.payload, &self.head[head..end]))
             }
             _ => Err(Violation::TooLarge { declared, limit }),

@@ -6,6 +6,9 @@ use super::{CONTROL_LEN, Control, Framing, HEAD_MAX, Head, Parsed, Violation};
 /// The bytes before a payload.
 pub(super) const HEAD_LEN: usize = 16;
 
+/// Where in the head the number of descriptors stands.
+const COUNT: usize = 3;
+
 /// The framing between two ducts of this package, and of whoever else speaks it: a head of 16 bytes,
 /// then the payload. A frame of less than 128 bytes is padded with zeros to that length, so that a
 /// short message takes one read, and nothing is read that belongs to the next one.
@@ -17,7 +20,8 @@ pub(super) const HEAD_LEN: usize = 16;
 /// ```
 ///
 /// The kind of a message is `0x20`. All other kinds are [`Control`] frames of exactly 128 bytes.
-/// Flags and count are zero in this version.
+/// The count is that of the descriptors that come with a message, and zero in every other frame; flags are
+/// zero.
 ///
 /// Source: `docs/protocol.md`.
 ///
@@ -39,6 +43,9 @@ impl V2 {
 
     /// The kind of a frame that holds a message.
     pub const MESSAGE: u8 = 0x20;
+
+    /// The most descriptors that come with one message.
+    pub const DESCRIPTORS_MAX: usize = 16;
 }
 
 impl Framing for V2 {
@@ -51,14 +58,25 @@ impl Framing for V2 {
     }
 
     fn head(&self, len: usize) -> Option<Head> {
-        Some(Head::new(&head(Self::MESSAGE, u64::try_from(len).ok()?)))
+        self.head_with(len, 0)
+    }
+
+    fn head_with(&self, len: usize, descriptors: usize) -> Option<Head> {
+        let count = u8::try_from(descriptors).ok()?;
+        let mut head = head(Self::MESSAGE, u64::try_from(len).ok()?);
+        head[COUNT] = count;
+        (descriptors <= Self::DESCRIPTORS_MAX).then(|| Head::new(&head))
+    }
+
+    fn descriptors(&self, head: &[u8]) -> u8 {
+        head.get(COUNT).copied().unwrap_or_default()
     }
 
     fn parse(&self, bytes: &[u8]) -> Result<Parsed, Violation> {
         let mut start = [0; 8];
         let known = bytes.len().min(8);
         start[..known].copy_from_slice(&bytes[..known]);
-        let [found, kind, reserved @ ..] = start;
+        let [found, kind, flags, count, reserved @ ..] = start;
         if known > 0 && found != Self::MAGIC {
             let expected = Self::MAGIC;
             return Err(Violation::Magic { expected, found });
@@ -67,8 +85,13 @@ impl Framing for V2 {
             let fault = "the kind is unknown";
             return Err(Violation::Malformed { kind, fault });
         }
-        if reserved != [0; 6] {
+        let has_count = count != 0 && kind != Self::MESSAGE;
+        if flags != 0 || has_count || reserved != [0; 4] {
             let fault = "a reserved byte of the head is not zero";
+            return Err(Violation::Malformed { kind, fault });
+        }
+        if usize::from(count) > Self::DESCRIPTORS_MAX {
+            let fault = "more than 16 descriptors are announced";
             return Err(Violation::Malformed { kind, fault });
         }
         let Some(frame) = bytes.first_chunk::<CONTROL_LEN>() else {
@@ -205,6 +228,29 @@ mod tests {
     }
 
     #[test]
+    fn descriptors_come_with_one_byte_behind_the_frame() {
+        for len in [0, 5, 112, 113, 1000] {
+            let mut stream = V2.head_with(len, 3).unwrap().as_ref().to_vec();
+            stream.resize(stream.len() + len, 7);
+            stream.resize(stream.len().max(HEAD_MAX), 0);
+            let carrier = stream.len();
+            stream.extend([0, 0xd2]);
+            let mut incoming = Incoming::<Vec<u8>>::default();
+            for (place, byte) in stream[..carrier].iter().enumerate() {
+                assert_eq!(incoming.completes_with(&V2, *byte), Ok(false), "{place}");
+                incoming.push(&V2, &[*byte], 1024).unwrap();
+            }
+            assert_eq!(incoming.awaited_descriptors(), Some(3));
+            assert_eq!(incoming.missing(&V2), 1);
+            assert_eq!(incoming.completes_with(&V2, 0), Ok(true));
+            assert!(incoming.completes_with(&V2, 1).is_err());
+            assert_eq!(incoming.push(&V2, &stream[carrier..], 1024), Ok(1));
+            assert_eq!(incoming.take(), Some(vec![7; len]));
+        }
+        assert!(V2.head_with(1, 17).is_none());
+    }
+
+    #[test]
     fn a_frame_of_another_wire_is_refused_at_its_first_byte() {
         for found in [0x54, 0x00, 0x16, b'G'] {
             let expected = V2::MAGIC;
@@ -221,10 +267,14 @@ mod tests {
             V2.parse(b"\xd2\x7f"),
             Err(Violation::Malformed { kind: 0x7f, .. })
         ));
-        assert!(matches!(
-            V2.parse(b"\xd2\x20\0\x01"),
-            Err(Violation::Malformed { .. })
-        ));
+        for head in [
+            &b"\xd2\x20\x01"[..],
+            b"\xd2\x20\0\x11",
+            b"\xd2\x03\0\x01",
+            b"\xd2\x20\0\0\x01",
+        ] {
+            assert!(matches!(V2.parse(head), Err(Violation::Malformed { .. })));
+        }
     }
 
     #[test]

@@ -42,6 +42,20 @@ impl Framing for Version {
         }
     }
 
+    fn head_with(&self, len: usize, descriptors: usize) -> Option<Head> {
+        match self {
+            Self::V1 => V1.head_with(len, descriptors),
+            Self::V2 => V2.head_with(len, descriptors),
+        }
+    }
+
+    fn descriptors(&self, head: &[u8]) -> u8 {
+        match self {
+            Self::V1 => V1.descriptors(head),
+            Self::V2 => V2.descriptors(head),
+        }
+    }
+
     fn parse(&self, bytes: &[u8]) -> Result<Parsed, Violation> {
         match self {
             Self::V1 => V1.parse(bytes),
