@@ -304,4 +304,10 @@ impl Stream for Line<'_> {
             socket.stretch();
         }
     }
+
+    fn linger(&self) {
+        if let Self::Socket(socket) = self {
+            socket.linger();
+        }
+    }
 }

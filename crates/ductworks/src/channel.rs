@@ -169,8 +169,9 @@ impl<F: Framing, B: Body> Channel<F, B> {
 
     /// Closes the channel: whoever waits in it, and every later call, fails with
     /// [`ErrorKind::Closed`]. The rest of an accepted message goes out if it can at once, and so does
-    /// the farewell where the framing has one. After the return no thread is using the stream's
-    /// descriptor, if it has one. Returns whether the channel was open until now.
+    /// the farewell where the framing has one; then it may take [a moment](Stream::linger) until they
+    /// have arrived. After the return no thread is using the stream's descriptor, if it has one. Returns
+    /// whether the channel was open until now.
     pub fn close<S: Stream>(&self, stream: &S) -> bool {
         // Whoever closes it at the same time waits until the last word has been said.
         let active = self.gate.hold();
@@ -179,6 +180,9 @@ impl<F: Framing, B: Body> Channel<F, B> {
         drop(active);
         if stream.descriptor().is_some() {
             self.gate.close();
+        }
+        if was_open && self.has_left() {
+            stream.linger();
         }
         was_open
     }

@@ -187,4 +187,11 @@ impl Stream for Link<'_> {
     fn stretch(&self) {
         Socket(self.socket).stretch();
     }
+
+    fn linger(&self) {
+        if let Some(session) = self.session {
+            let _ = session.finish(self.socket);
+        }
+        Socket(self.socket).linger();
+    }
 }

@@ -10,6 +10,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType, sockopt,
 };
 
+use crate::transport;
 use crate::wire::V2;
 
 /// A connected byte stream of somebody else's.
@@ -113,6 +114,10 @@ pub trait Stream {
 
     /// Makes room for a last few bytes, when the stream takes none.
     fn stretch(&self) {}
+
+    /// Sees to it that what was written arrives, before the stream is closed for good. It may take a
+    /// moment, and what the other end says meanwhile is lost.
+    fn linger(&self) {}
 }
 
 /// A descriptor of a connected stream socket, blocking or not.
@@ -253,6 +258,14 @@ impl<S: AsFd> Stream for Socket<S> {
                 let less = room.saturating_sub(RESERVE) / 2;
                 let _ = sockopt::set_socket_send_buffer_size(&self.0, less);
             }
+        }
+    }
+
+    /// Unix sockets lose nothing.
+    fn linger(&self) {
+        let socket = self.0.as_fd();
+        if transport::peer_host(socket).is_some() {
+            transport::linger(socket);
         }
     }
 

@@ -42,8 +42,10 @@ impl Default for Peer {
 #[derive(Debug)]
 pub(super) struct Life {
     origin: Origin,
-    /// It has been handed to another process.
+    /// Another process has been given a copy.
     exported: AtomicBool,
+    /// Another process, or another owner here, goes on with it.
+    handed_on: AtomicBool,
     /// The process that used it last, or [`NOBODY`].
     pub(super) user: AtomicU32,
     sending: AtomicU8,
@@ -61,6 +63,7 @@ impl Default for Life {
         Self {
             origin: Origin::here(),
             exported: AtomicBool::new(false),
+            handed_on: AtomicBool::new(false),
             user: AtomicU32::new(NOBODY),
             sending: AtomicU8::new(OPEN),
         }
@@ -373,9 +376,17 @@ impl<F: Framing, B: Body> Channel<F, B> {
                  it, or flush what was sent, before the descriptor is handed on",
             ));
         }
+        self.life.handed_on.store(true, Ordering::SeqCst);
         self.life.sending.store(FINISHED, Ordering::SeqCst);
         self.close(stream);
         Ok(())
+    }
+
+    /// Whether the closed channel has said farewell for good, so that nobody goes on with the stream.
+    pub(super) fn has_left(&self) -> bool {
+        self.framing.says_farewell()
+            && !self.life.handed_on.load(Ordering::SeqCst)
+            && !self.life.may_be_shared()
     }
 
     /// Checks that messages may still be sent.

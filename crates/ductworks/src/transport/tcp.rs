@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs,
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, Shutdown, SocketFlags, SocketType, sockopt};
 
 use super::Bound;
 use crate::address::Address;
@@ -120,6 +122,89 @@ pub(crate) fn host_instead_of(host: &str) -> Option<String> {
             .to_string_lossy()
             .into_owned(),
     })
+}
+
+/// How long a closing end waits for the other host to take what was sent, when nothing of it gets on.
+const STALLED: Duration = Duration::from_millis(100);
+
+/// How long it waits in any case at most.
+const LINGER_MAX: Duration = Duration::from_secs(1);
+
+/// Sees to it that what was sent arrives before the socket is closed. A TCP socket that is closed with
+/// unread input, or gets some afterwards, resets the connection, and what has not left this host by
+/// then is lost (RFC 1122, section 4.2.2.13).
+pub(crate) fn linger(socket: BorrowedFd<'_>) {
+    if rustix::net::shutdown(socket, Shutdown::Write).is_err() {
+        return; // The connection is over already.
+    }
+    let begun = Instant::now();
+    let (mut progress, mut least) = (begun, i32::MAX);
+    let mut pause = Duration::from_micros(50);
+    // An end to which somebody is sending waits until the other host has everything; another one until
+    // everything has left this host.
+    let mut hears = false;
+    loop {
+        match discard_input(socket) {
+            Input::Some if !hears => (hears, least) = (true, i32::MAX),
+            Input::Some | Input::Nothing => {}
+            Input::End => return,
+        }
+        let left = match hears {
+            true => queued::<SIOCOUTQ>(socket),
+            false => queued::<SIOCOUTQNSD>(socket),
+        };
+        let left = match left {
+            // The end itself counts as one byte, and need not arrive.
+            Ok(..=1) | Err(_) => return,
+            Ok(left) => left,
+        };
+        let now = Instant::now();
+        if left < least {
+            (least, progress) = (left, now);
+        }
+        if now - progress >= STALLED || now - begun >= LINGER_MAX {
+            return;
+        }
+        // Nothing tells when it has been taken; input is told, and may be in the way.
+        let timeout = Timespec {
+            tv_sec: 0,
+            tv_nsec: pause.subsec_nanos().into(),
+        };
+        let mut look = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
+        let _ = rustix::event::poll(&mut look, Some(&timeout));
+        pause = (pause * 2).min(Duration::from_millis(5));
+    }
+}
+
+enum Input {
+    Nothing,
+    Some,
+    End,
+}
+
+/// Reads what there is and throws it away.
+fn discard_input(socket: BorrowedFd<'_>) -> Input {
+    let mut place = [0; 16 * 1024];
+    let mut found = Input::Nothing;
+    loop {
+        match rustix::net::recv(socket, &mut place, RecvFlags::DONTWAIT | RecvFlags::TRUNC) {
+            Ok((_, 1..)) => found = Input::Some,
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return found,
+            Ok(_) | Err(_) => return Input::End,
+        }
+    }
+}
+
+/// How many bytes have been written and not acknowledged (`tcp(7)`).
+const SIOCOUTQ: rustix::ioctl::Opcode = 0x5411;
+/// How many bytes have been written and not sent (`linux/sockios.h`).
+const SIOCOUTQNSD: rustix::ioctl::Opcode = 0x894b;
+
+/// What one of the two requests says.
+fn queued<const REQUEST: rustix::ioctl::Opcode>(socket: BorrowedFd<'_>) -> rustix::io::Result<i32> {
+    // SAFETY: either request writes one `int`.
+    unsafe { rustix::ioctl::ioctl(socket, rustix::ioctl::Getter::<REQUEST, i32>::new()) }
 }
 
 fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
