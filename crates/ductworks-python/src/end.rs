@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use ductworks::engine::{
     Announced, Channel, Connection, Deadline, Interest, Link, Session, Stream, Wait,
@@ -302,6 +303,13 @@ impl Stream for Line<'_> {
     fn stretch(&self) {
         if let Self::Socket(socket) = self {
             socket.stretch();
+        }
+    }
+
+    fn give_up(&self, patience: Duration) -> bool {
+        match self {
+            Self::Socket(socket) => socket.give_up(patience),
+            Self::Pipe(_) => false,
         }
     }
 

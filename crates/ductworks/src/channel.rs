@@ -8,12 +8,13 @@ mod stats;
 
 use std::io;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::gate::{Gate, Queue};
+use crate::gate::{Gate, Interest, Queue, Wait};
 use crate::process;
 use crate::spin::Spin;
 use crate::stream::Stream;
@@ -51,6 +52,8 @@ pub struct Channel<F = V1, B = Vec<u8>> {
     unsent: AtomicBool,
     /// The error number with which the connection was lost, or zero: the system tells it only once.
     lost: AtomicI32,
+    /// For how long something sent may be unanswered, in milliseconds, or zero for ever.
+    patience: AtomicU64,
     spin: Spin,
     counters: Counters,
     /// A message has been sent since the last one was received, so an answer may be on its way.
@@ -63,6 +66,9 @@ pub struct Channel<F = V1, B = Vec<u8>> {
 }
 
 const NOBODY: u32 = 0;
+
+/// How often somebody who waits looks whether the other host still answers.
+const LOOK_AFTER: Duration = Duration::from_millis(250);
 
 impl<F: Framing + Default, B: Body> Default for Channel<F, B> {
     fn default() -> Self {
@@ -85,6 +91,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
             widened: AtomicBool::new(false),
             unsent: AtomicBool::new(false),
             lost: AtomicI32::new(0),
+            patience: AtomicU64::new(0),
             spin: Spin::default(),
             counters: Counters::default(),
             answer_expected: AtomicBool::new(false),
@@ -110,6 +117,44 @@ impl<F: Framing, B: Body> Channel<F, B> {
     /// Sets the largest message, in bytes, that may be sent or received.
     pub fn set_message_limit(&self, bytes: usize) {
         self.limit.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Sets for how long something that was sent may go without any answer of the other host, while
+    /// somebody waits in the channel: beyond that, the other end is taken for dead. None is for ever.
+    pub fn set_patience(&self, patience: Option<Duration>) {
+        let milliseconds = patience.map_or(0, |patience| patience.as_millis().max(1));
+        let milliseconds = u64::try_from(milliseconds).unwrap_or(u64::MAX);
+        self.patience.store(milliseconds, Ordering::Relaxed);
+    }
+
+    /// Sleeps until the stream is ready, or something else may have changed.
+    fn sleep<S: Stream>(
+        &self,
+        stream: &S,
+        interest: Interest,
+        still_wanted: impl FnOnce() -> bool,
+        wait: &mut Wait<'_>,
+    ) -> Result<()> {
+        self.counters.wait(wait);
+        let descriptor = stream.descriptor().map(|fd| (fd, interest));
+        let queue = Queue::Descriptor;
+        let patience = Duration::from_millis(self.patience.load(Ordering::Relaxed));
+        let slept = match patience.is_zero() {
+            true => self.gate.sleep(descriptor, queue, still_wanted, wait),
+            false => {
+                let until = wait.deadline;
+                let look_at = Instant::now() + LOOK_AFTER;
+                wait.deadline = until.or_at(look_at);
+                let slept = self.gate.sleep(descriptor, queue, still_wanted, wait);
+                wait.deadline = until;
+                if Instant::now() >= look_at && stream.give_up(patience) {
+                    let number = Errno::TIMEDOUT.raw_os_error();
+                    self.lost.store(number, Ordering::SeqCst);
+                }
+                slept
+            }
+        };
+        slept.map(drop).map_err(|error| self.explain(error))
     }
 
     /// Checks that a message of `len` bytes may be sent, before it is made.

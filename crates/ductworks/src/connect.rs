@@ -38,6 +38,7 @@ pub struct ConnectOptions {
     retry: bool,
     v1: bool,
     message_limit: usize,
+    keepalive: Option<Duration>,
     codec: String,
     #[cfg(feature = "tls")]
     identity: Option<Identity>,
@@ -59,6 +60,7 @@ impl Default for ConnectOptions {
             retry: true,
             v1: false,
             message_limit: DEFAULT_MESSAGE_LIMIT,
+            keepalive: None,
             codec: String::new(),
             #[cfg(feature = "tls")]
             identity: None,
@@ -108,6 +110,13 @@ impl ConnectOptions {
         self
     }
 
+    /// Has a duct over TCP notice within this time, and a second, that the other host is gone; see
+    /// [`Duct::set_keepalive`](crate::Duct::set_keepalive).
+    pub fn keepalive(mut self, patience: Duration) -> Self {
+        self.keepalive = Some(patience);
+        self
+    }
+
     /// The name of the codec that the other side has to use too. Unless both sides name theirs,
     /// nothing is compared.
     pub fn codec_name(mut self, name: impl Into<String>) -> Self {
@@ -143,7 +152,8 @@ impl ConnectOptions {
     {
         let ticket = ticket.try_into().map_err(Into::into)?;
         let wait = &mut Wait::until(Deadline::after(self.timeout));
-        Duct::admitted(self.connect_admitted(&ticket, wait)?, self.message_limit)
+        let admitted = self.connect_admitted(&ticket, wait)?;
+        Duct::admitted(admitted, self.message_limit, self.keepalive)
     }
 
     /// Connects, for those who make something else of it than a [`Duct`]. It is tried until the

@@ -3,12 +3,16 @@
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::{Gate, Queue, Wait};
 use crate::stream::{Socket, Stream};
-use crate::transport::{Progress, Session};
+use crate::transport::{self, Progress, Session};
 use crate::wire::Secured;
+
+/// About the system's own time (`tcp_keepalive_time`, `tcp(7)`).
+const DEFAULT_PATIENCE: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// A connected socket, and the TLS over it where the address says so.
 #[derive(Debug)]
@@ -80,6 +84,29 @@ impl<'a> Link<'a> {
                  another one: let the other one connect itself",
             )),
         }
+    }
+
+    /// Has the system notice within this time that the other host, or the network to it, is gone, while
+    /// nothing is on its way: at least a second. None leaves that to the system's own times. On one host
+    /// it means nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if the time is too short, [`ErrorKind::Io`].
+    pub fn set_keepalive(&self, patience: Option<Duration>) -> Result<()> {
+        let patience = match patience {
+            None => DEFAULT_PATIENCE,
+            Some(patience) if patience >= Duration::from_secs(1) => patience,
+            Some(other) => {
+                let text = format!("expected at least a second of keepalive, got {other:?}");
+                return Err(Error::new(ErrorKind::InvalidInput, text));
+            }
+        };
+        if transport::peer_host(self.socket).is_none() {
+            return Ok(());
+        }
+        transport::keep_alive(self.socket, patience)
+            .map_err(|e| Error::os("set the socket's keepalive", e))
     }
 
     /// How far its encryption is, where it has any, after what can be done without waiting.
@@ -186,6 +213,10 @@ impl Stream for Link<'_> {
 
     fn stretch(&self) {
         Socket(self.socket).stretch();
+    }
+
+    fn give_up(&self, patience: Duration) -> bool {
+        Socket(self.socket).give_up(patience)
     }
 
     fn linger(&self) {

@@ -203,6 +203,12 @@ impl Core {
         self.settle(self.channel.drain(&self.stream(), wait))
     }
 
+    fn set_keepalive(&self, patience: Option<Duration>) -> Result<()> {
+        self.connection.link().set_keepalive(patience)?;
+        self.channel.set_patience(patience);
+        Ok(())
+    }
+
     fn poll(&self, timeout: Duration) -> Result<bool> {
         let wait = &mut Wait::until(Deadline::after(timeout));
         self.settle(self.channel.poll(&self.stream(), wait))
@@ -301,7 +307,11 @@ impl Duct {
 
     /// A duct over a connection that a listener has accepted, or that has been made to one. `limit` is
     /// this side's own.
-    pub(crate) fn admitted(admitted: Admitted<Greeting>, limit: usize) -> Result<Self> {
+    pub(crate) fn admitted(
+        admitted: Admitted<Greeting>,
+        limit: usize,
+        keepalive: Option<Duration>,
+    ) -> Result<Self> {
         let version = match admitted.handshake {
             Some(_) => Version::V2,
             None => Version::V1,
@@ -314,6 +324,9 @@ impl Duct {
         if let Some(terms) = admitted.handshake.and_then(|greeting| greeting.agreed()) {
             duct.core.channel.agree_on_limit(terms.limit);
             duct.core.channel.agree_on_descriptors(terms.descriptors);
+        }
+        if keepalive.is_some() {
+            duct.set_keepalive(keepalive)?;
         }
         Ok(duct)
     }

@@ -49,6 +49,7 @@ pub struct Listener {
     lobby: Lobby<Greeting>,
     admission: Option<Arc<Admission>>,
     message_limit: usize,
+    keepalive: Option<Duration>,
 }
 
 impl Listener {
@@ -204,7 +205,7 @@ impl Listener {
 
     pub(crate) fn accept_until(&self, deadline: Deadline) -> Result<Duct> {
         let admitted = self.accept_admitted(&mut Wait::until(deadline))?;
-        Duct::admitted(admitted, self.message_limit)
+        Duct::admitted(admitted, self.message_limit, self.keepalive)
     }
 
     /// Accepts a connection, for those who make something else of it than a [`Duct`].

@@ -4,6 +4,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -114,6 +115,13 @@ pub trait Stream {
 
     /// Makes room for a last few bytes, when the stream takes none.
     fn stretch(&self) {}
+
+    /// Ends the stream if something that was written has not been acknowledged for this time, and says
+    /// whether it has. An other end that does not read is none that does not answer.
+    fn give_up(&self, patience: Duration) -> bool {
+        let _ = patience;
+        false
+    }
 
     /// Sees to it that what was written arrives, before the stream is closed for good. It may take a
     /// moment, and what the other end says meanwhile is lost.
@@ -259,6 +267,11 @@ impl<S: AsFd> Stream for Socket<S> {
                 let _ = sockopt::set_socket_send_buffer_size(&self.0, less);
             }
         }
+    }
+
+    fn give_up(&self, patience: Duration) -> bool {
+        let is_lost = transport::is_unanswered(self.0.as_fd(), patience);
+        is_lost && rustix::net::shutdown(&self.0, Shutdown::Both).is_ok()
     }
 
     /// Unix sockets lose nothing.

@@ -25,7 +25,7 @@ pub use mark::Mark;
 pub(crate) use no_tls::Progress;
 #[cfg(not(feature = "tls"))]
 pub use no_tls::Session;
-pub(crate) use tcp::{host_instead_of, linger};
+pub(crate) use tcp::{host_instead_of, is_unanswered, keep_alive, linger};
 #[cfg(feature = "tls")]
 pub(crate) use tls::{Acceptor, Connector, Progress};
 #[cfg(feature = "tls")]

@@ -4,12 +4,15 @@
 
 mod common;
 
+use std::os::unix::process::CommandExt;
+use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::*;
-use ductworks::{ErrorKind, Listener};
+use ductworks::{ConnectOptions, Duct, ErrorKind, ListenOptions, Listener};
+use rustix::io::Errno;
 
 fn addresses() -> Vec<&'static str> {
     let mut addresses = vec!["tcp:127.0.0.1:0"];
@@ -80,4 +83,174 @@ fn a_close_waits_for_nobody_who_does_not_read() {
         assert!(begun.elapsed() < Duration::from_secs(5));
         assert_eq!(kind(b.recv_bytes()), ErrorKind::Truncated);
     }
+}
+
+/// How long the other host may be silent.
+const KEEPALIVE: Duration = Duration::from_secs(2);
+
+#[test]
+fn roles() {
+    play(&[
+        ("idle", |address| in_a_partition(address, idle)),
+        ("sent", |address| {
+            in_a_partition(address, with_something_sent)
+        }),
+        ("sending", |address| in_a_partition(address, while_sending)),
+        ("full", |address| {
+            in_a_partition(address, with_a_full_socket)
+        }),
+        ("slow", |address| with_a_slow_reader(address)),
+    ]);
+}
+
+/// A process of this test with a network of its own, whose loopback interface it may shut down. None
+/// where the system does not allow that.
+fn networked(role: &str, address: &str) -> Option<Child> {
+    let mut command = process(role, address);
+    // SAFETY: the closure makes one system call, which touches no memory.
+    let unshare = || match unsafe { libc::unshare(libc::CLONE_NEWNET) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    };
+    // SAFETY: as above.
+    unsafe { command.pre_exec(unshare) };
+    match command.spawn() {
+        Ok(child) => Some(child),
+        Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => {
+            eprintln!("left out: no permission for a network of one's own");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn set_loopback(is_up: bool) {
+    // SAFETY: the requests read and write the one structure, whose name ends with a zero
+    // (netdevice(7)).
+    unsafe {
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
+        let mut request: libc::ifreq = std::mem::zeroed();
+        request.ifr_name[0] = b'l' as libc::c_char;
+        request.ifr_name[1] = b'o' as libc::c_char;
+        request.ifr_ifru.ifru_flags = if is_up {
+            libc::IFF_UP as libc::c_short
+        } else {
+            0
+        };
+        assert_eq!(libc::ioctl(socket, libc::SIOCSIFFLAGS, &request), 0);
+        libc::close(socket);
+    }
+}
+
+/// Two ducts that notice when the network goes.
+fn attentive(address: &str) -> (Duct, Duct) {
+    set_loopback(true);
+    let listener = ListenOptions::new()
+        .keepalive(KEEPALIVE)
+        .bind(address)
+        .unwrap();
+    let options = ConnectOptions::new().keepalive(KEEPALIVE);
+    thread::scope(|scope| {
+        let child = scope.spawn(|| options.connect(listener.ticket()).unwrap());
+        (listener.accept().unwrap(), child.join().unwrap())
+    })
+}
+
+fn in_a_partition(address: &str, notice: fn(&Duct, &Duct)) {
+    let (a, b) = attentive(address);
+    a.send(&1).unwrap();
+    assert_eq!(b.recv::<u8>().unwrap(), 1);
+    let begun = Instant::now();
+    notice(&a, &b);
+    // What is promised, and something for a machine that is busy.
+    let within = begun.elapsed();
+    eprintln!("{address}: noticed within {within:?}");
+    assert!(
+        within < KEEPALIVE + Duration::from_secs(1) + Duration::from_secs(2),
+        "{within:?}"
+    );
+    // It stays so, whatever becomes of the network.
+    set_loopback(true);
+    assert_eq!(kind(a.recv::<u8>()), ErrorKind::PeerDied);
+    assert_eq!(kind(a.send(&1)), ErrorKind::Disconnected);
+}
+
+fn idle(a: &Duct, b: &Duct) {
+    set_loopback(false);
+    thread::scope(|scope| {
+        let other = scope.spawn(|| kind(b.recv::<u8>()));
+        assert_eq!(kind(a.recv::<u8>()), ErrorKind::PeerDied);
+        assert_eq!(other.join().unwrap(), ErrorKind::PeerDied);
+    });
+}
+
+fn with_something_sent(a: &Duct, _b: &Duct) {
+    set_loopback(false);
+    a.send("nobody will acknowledge this").unwrap();
+    assert_eq!(kind(a.recv::<u8>()), ErrorKind::PeerDied);
+}
+
+fn while_sending(a: &Duct, b: &Duct) {
+    thread::scope(|scope| {
+        scope.spawn(|| while b.recv_bytes().is_ok() {});
+        let message = pattern(1 << 20);
+        a.send_bytes(&message).unwrap();
+        set_loopback(false);
+        let error = loop {
+            if let Err(error) = a.send_bytes(&message) {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::Disconnected, "{error}");
+        assert_eq!(error.raw_os_error(), Some(Errno::TIMEDOUT.raw_os_error()));
+    });
+}
+
+/// The other end did not read when it was still there.
+fn with_a_full_socket(a: &Duct, _b: &Duct) {
+    a.try_send_bytes(&LARGE).unwrap();
+    set_loopback(false);
+    assert_eq!(kind(a.send(&1)), ErrorKind::Disconnected);
+}
+
+fn with_a_slow_reader(address: &str) {
+    let (a, b) = attentive(address);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            a.send_bytes(&LARGE).unwrap();
+            a.send_bytes(b"patient").unwrap();
+        });
+        // It reads nothing for much longer than a dead end would be waited for.
+        let until = Instant::now() + 3 * KEEPALIVE;
+        while Instant::now() < until {
+            thread::sleep(Duration::from_millis(100));
+        }
+        assert!(b.recv_bytes().unwrap() == *LARGE);
+        assert_eq!(b.recv_bytes().unwrap(), b"patient");
+    });
+}
+
+#[test]
+fn a_network_that_goes_is_noticed_and_a_slow_reader_is_none() {
+    let _watchdog = watchdog();
+    let roles = ["idle", "sent", "sending", "full", "slow"];
+    let children: Vec<_> = addresses()
+        .into_iter()
+        .flat_map(|address| roles.map(|role| (role, networked(role, address))))
+        .collect();
+    for (role, child) in children {
+        if let Some(child) = child {
+            eprintln!("{role}");
+            assert_success(child);
+        }
+    }
+}
+
+#[test]
+fn a_keepalive_of_less_than_a_second_is_refused_and_on_one_host_it_means_nothing() {
+    let (a, _b) = ductworks::pair().unwrap();
+    let short = Duration::from_millis(999);
+    assert_eq!(kind(a.set_keepalive(Some(short))), ErrorKind::InvalidInput);
+    a.set_keepalive(Some(KEEPALIVE)).unwrap();
+    a.set_keepalive(None).unwrap();
 }

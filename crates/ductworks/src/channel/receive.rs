@@ -11,7 +11,7 @@ use super::end::Noticed;
 use super::send::Help;
 use super::{Channel, NOBODY, violated};
 use crate::error::{Error, ErrorKind, Result};
-use crate::gate::{Deadline, Interest, Queue, Wait};
+use crate::gate::{Deadline, Interest, Wait};
 use crate::process;
 use crate::stream::Stream;
 use crate::turn::Held;
@@ -346,12 +346,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
             Help::NotNeeded => !self.rest_waits(),
             Help::GivenByAnother => self.sender.is_taken(),
         };
-        let descriptor = stream.descriptor().map(|fd| (fd, interest));
-        self.counters.wait(wait);
-        self.gate
-            .sleep(descriptor, Queue::Descriptor, still, wait)
-            .map(drop)
-            .map_err(|error| self.explain(error))
+        self.sleep(stream, interest, still, wait)
     }
 
     /// Whether nothing more can be read.

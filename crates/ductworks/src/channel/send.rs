@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use super::rest::Rest;
 use super::{Channel, NOBODY};
 use crate::error::{Error, ErrorKind, Result};
-use crate::gate::{Interest, Queue, Wait, closed};
+use crate::gate::{Interest, Wait, closed};
 use crate::process;
 use crate::stream::Stream;
 use crate::wire::{Body, Framing, HEAD_MAX, Head};
@@ -359,7 +359,10 @@ impl<F: Framing, B: Body> Channel<F, B> {
         match error.kind() {
             io::ErrorKind::WouldBlock if stream.descriptor().is_some() => Ok(()),
             io::ErrorKind::Interrupted if error.raw_os_error().is_some() => Ok(()),
-            io::ErrorKind::BrokenPipe => Err(gone(error)),
+            io::ErrorKind::BrokenPipe => Err(gone(match self.lost.load(Ordering::SeqCst) {
+                0 => error,
+                number => io::Error::from_raw_os_error(number),
+            })),
             _ if self.is_lost_by(&error) => Err(gone(error)),
             io::ErrorKind::TimedOut => Err(Error::os("send", error).with_kind(ErrorKind::TimedOut)),
             _ => Err(self.heed(Error::os("send", error))),
@@ -367,12 +370,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
     }
 
     fn wait_to_write<S: Stream>(&self, stream: &S, wait: &mut Wait<'_>) -> Result<()> {
-        let descriptor = stream.descriptor().map(|fd| (fd, Interest::Writable));
-        self.counters.wait(wait);
-        self.gate
-            .sleep(descriptor, Queue::Descriptor, || true, wait)
-            .map(drop)
-            .map_err(|error| self.explain(error))
+        self.sleep(stream, Interest::Writable, || true, wait)
     }
 
     pub(super) fn rest_waits(&self) -> bool {

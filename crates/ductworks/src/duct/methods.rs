@@ -6,7 +6,9 @@ macro_rules! common_methods {
         /// every later call, fails with [`ErrorKind::Closed`]; the other end is told farewell, and
         /// sees the end of the messages. Closing again does nothing.
         ///
-        /// It never blocks. A copy of this end in a forked process is not disturbed.
+        /// It does not wait for the other end to read. Over TCP it takes up to a second where the
+        /// other end goes on sending, until what was sent here is with the other host. A copy of this
+        /// end in a forked process is not disturbed.
         ///
         /// ```
         /// use ductworks::ErrorKind;
@@ -80,6 +82,32 @@ macro_rules! common_methods {
         /// ```
         pub fn set_message_limit(&self, bytes: usize) {
             self.core.channel.set_message_limit(bytes);
+        }
+
+        /// Has the duct notice within `patience`, and a second, that the other host or the network to
+        /// it is gone: at least a second; whoever waits then sees the other end as
+        /// [dead](ErrorKind::PeerDied). One that is slow, or does not read, is not. While something
+        /// that was sent waits for an answer, only calls that wait notice.
+        ///
+        /// `None`, which is the default, leaves it to the system, and may take hours. It concerns
+        /// TCP only, with TLS or without: on one host a death is noticed at once.
+        ///
+        /// # Errors
+        ///
+        /// [`ErrorKind::InvalidInput`] if the time is shorter than a second; [`ErrorKind::Io`].
+        ///
+        /// ```
+        /// # use std::time::Duration;
+        /// # let listener = ductworks::Listener::bind("tcp:127.0.0.1:0")?;
+        /// # let ticket = listener.ticket();
+        /// # let child = std::thread::spawn(move || ductworks::connect(ticket));
+        /// let duct = listener.accept()?;
+        /// duct.set_keepalive(Some(Duration::from_secs(10)))?;
+        /// # child.join().expect("no panic")?;
+        /// # Ok::<(), ductworks::Error>(())
+        /// ```
+        pub fn set_keepalive(&self, patience: Option<Duration>) -> Result<()> {
+            self.core.set_keepalive(patience)
         }
     };
 }

@@ -31,6 +31,7 @@ pub struct ListenOptions {
     reusable: bool,
     handshake_timeout: Duration,
     message_limit: usize,
+    keepalive: Option<Duration>,
     codec: String,
     advertise: Option<String>,
     without_token: bool,
@@ -49,6 +50,7 @@ impl Default for ListenOptions {
             reusable: false,
             handshake_timeout: Duration::from_secs(10),
             message_limit: DEFAULT_MESSAGE_LIMIT,
+            keepalive: None,
             codec: String::new(),
             advertise: None,
             without_token: false,
@@ -107,6 +109,13 @@ impl ListenOptions {
     /// say holds.
     pub fn message_limit(mut self, bytes: usize) -> Self {
         self.message_limit = bytes;
+        self
+    }
+
+    /// Has a duct over TCP notice within this time, and a second, that the other host is gone; see
+    /// [`Duct::set_keepalive`](crate::Duct::set_keepalive).
+    pub fn keepalive(mut self, patience: Duration) -> Self {
+        self.keepalive = Some(patience);
         self
     }
 
@@ -276,6 +285,7 @@ impl ListenOptions {
             lobby,
             admission,
             message_limit: self.message_limit,
+            keepalive: self.keepalive,
         })
     }
 }
