@@ -134,6 +134,7 @@ class Duct(Generic[_SendT_contra, _RecvT_co]):
         address: Optional[str] = None,
         max_message_size: int = ...,
         protocol: Optional[int] = None,
+        keepalive: Optional[float] = None,
     ) -> Self: ...
     @classmethod
     def __class_getitem__(cls, item: Any) -> GenericAlias: ...
@@ -147,6 +148,8 @@ class Duct(Generic[_SendT_contra, _RecvT_co]):
     def max_message_size(self) -> int: ...
     @property
     def protocol(self) -> int: ...
+    @property
+    def keepalive(self) -> Optional[float]: ...
     def fileno(self) -> int: ...
     def close(self) -> None: ...
     def detach(self) -> int: ...
@@ -214,6 +217,7 @@ class DuctListener:
         reusable: bool,
         handshake_timeout: float,
         limit: int,
+        keepalive: Optional[float],
         codec: str,
         certfile: Optional[_File],
         keyfile: Optional[_File],
@@ -238,6 +242,7 @@ def connect_duct(
     v1: bool,
     handshake_timeout: float,
     limit: int,
+    keepalive: Optional[float],
     codec: str,
     certfile: Optional[_File],
     keyfile: Optional[_File],

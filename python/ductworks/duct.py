@@ -55,6 +55,7 @@ class Duct(_native.Duct[SendT, RecvT]):
         address: Optional[str] = None,
         max_message_size: int = DEFAULT_MESSAGE_LIMIT,
         protocol: Optional[int] = None,
+        keepalive: Optional[float] = None,
     ) -> None:
         leave_at_exit(self)
 
@@ -66,18 +67,18 @@ class Duct(_native.Duct[SendT, RecvT]):
         )
 
 
-def _rebuild(
-    kind: type[Any], descriptor: Any, codec: Any, address: Optional[str], limit: int, protocol: int
-) -> Any:
-    number = descriptor.detach()
-    return kind(number, codec, address=address, max_message_size=limit, protocol=protocol)
+def _rebuild(kind: type[Any], descriptor: Any, codec: Any, options: dict[str, Any]) -> Any:
+    return kind(descriptor.detach(), codec, **options)
 
 
 def _reduce(duct: Duct[Any, Any]) -> tuple[Any, ...]:
     duct._share()
     descriptor = multiprocessing.reduction.DupFd(duct.fileno())
-    facts = (duct.codec, duct.address, duct.max_message_size, duct.protocol)
-    return _rebuild, (type(duct), descriptor, *facts)
+    options = {
+        name: getattr(duct, name)
+        for name in ("address", "max_message_size", "protocol", "keepalive")
+    }
+    return _rebuild, (type(duct), descriptor, duct.codec, options)
 
 
 multiprocessing.reduction.register(Duct, _reduce)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         reusable: bool
         handshake_timeout: float
         max_message_size: int
+        keepalive: Optional[float]
         certfile: Optional[File]
         keyfile: Optional[File]
         cafile: Optional[File]
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         v1: bool
         handshake_timeout: float
         max_message_size: int
+        keepalive: Optional[float]
         certfile: Optional[File]
         keyfile: Optional[File]
         cafile: Optional[File]
@@ -63,10 +65,10 @@ class Listener(Generic[SendT, RecvT]):
     Iterating over it accepts one duct after another until it is closed.
     """
 
-    def __init__(self, listener: _native.DuctListener, codec: Any, max_message_size: int) -> None:
+    def __init__(self, listener: _native.DuctListener, codec: Any, **options: Any) -> None:
         self._listener = listener
         self._codec = codec
-        self._max_message_size = max_message_size
+        self._options = options
 
     @property
     def address(self) -> str:
@@ -92,12 +94,8 @@ class Listener(Generic[SendT, RecvT]):
         :raises TimeoutError: when the time is up.
         :raises DuctClosed: when the listener has been closed.
         """
-        return Duct(
-            self._listener.accept(timeout),
-            self._codec,
-            address=self.address,
-            max_message_size=self._max_message_size,
-        )
+        socket = self._listener.accept(timeout)
+        return Duct(socket, self._codec, address=self.address, **self._options)
 
     def fileno(self) -> int:
         """The descriptor, readable when somebody waits to be accepted."""
@@ -187,6 +185,7 @@ def listen(
     reusable: bool = False,
     handshake_timeout: float = 10.0,
     max_message_size: int = DEFAULT_MESSAGE_LIMIT,
+    keepalive: Optional[float] = None,
     certfile: Optional[File] = None,
     keyfile: Optional[File] = None,
     cafile: Optional[File] = None,
@@ -211,6 +210,10 @@ def listen(
         the listener has another.
     :param handshake_timeout: How many seconds a client has to prove itself.
     :param max_message_size: See :func:`pair`.
+    :param keepalive: Notice within so many seconds, and one more, that the other host or the
+        network to it is gone: at least 1. Whoever waits then gets PeerDied; an end that is slow, or
+        does not read, is none that is gone. None leaves that to the system, which may take hours.
+        It concerns TCP only, with TLS or without.
     :param certfile: For a ``tls:`` address: a PEM file with the certificate to be known by, and the
         chain behind it. Default: a new key, which the ticket says how to recognise.
     :param keyfile: A PEM file with the certificate's key; default: it is in ``certfile``.
@@ -232,6 +235,7 @@ def listen(
         reusable=reusable,
         handshake_timeout=handshake_timeout,
         limit=max_message_size,
+        keepalive=keepalive,
         codec=_name_on_the_wire(codec),
         certfile=certfile,
         keyfile=keyfile,
@@ -239,7 +243,7 @@ def listen(
         token=token,
         advertise=advertise,
     )
-    return Listener(listener, codec, max_message_size)
+    return Listener(listener, codec, max_message_size=max_message_size, keepalive=keepalive)
 
 
 @overload
@@ -299,6 +303,7 @@ def connect(
     v1: bool = False,
     handshake_timeout: float = 60.0,
     max_message_size: int = DEFAULT_MESSAGE_LIMIT,
+    keepalive: Optional[float] = None,
     certfile: Optional[File] = None,
     keyfile: Optional[File] = None,
     cafile: Optional[File] = None,
@@ -313,6 +318,7 @@ def connect(
         Unix address that is found out.
     :param handshake_timeout: How many seconds the listener has to accept once it was reached.
     :param max_message_size: See :func:`pair`. The smaller of what both sides say holds.
+    :param keepalive: See :func:`listen`.
     :param certfile: A PEM file with a certificate to show to a listener that asks for one.
     :param keyfile: A PEM file with the certificate's key; default: it is in ``certfile``.
     :param cafile: A PEM file with the authorities that may vouch for a listener at a ``tls:``
@@ -332,13 +338,16 @@ def connect(
         v1=v1,
         handshake_timeout=handshake_timeout,
         limit=max_message_size,
+        keepalive=keepalive,
         codec=_name_on_the_wire(codec),
         certfile=certfile,
         keyfile=keyfile,
         cafile=cafile,
     )
     where = _native.address_of(ticket)
-    return Duct(socket, codec, address=where, max_message_size=max_message_size)
+    return Duct(
+        socket, codec, address=where, max_message_size=max_message_size, keepalive=keepalive
+    )
 
 
 def _name_on_the_wire(codec: Any) -> str:

@@ -546,3 +546,28 @@ def test_a_duct_in_a_cycle_is_collected():
 
 def test_ducts_are_annotated_with_what_they_carry():
     assert ductworks.Duct[int, str].__origin__ is ductworks.Duct
+
+
+# Across a network
+
+
+@pytest.mark.parametrize("address", ["tcp:127.0.0.1:0", "tls:127.0.0.1:0"])
+def test_a_keepalive_is_set_on_both_sides_and_goes_along_with_a_duct(address):
+    with ductworks.listen(address, keepalive=10) as listener:
+        ours, theirs = meet(listener, keepalive=2.5)
+    with ours, theirs, socket.socket(fileno=os.dup(ours.fileno())) as probe:
+        assert (ours.keepalive, theirs.keepalive) == (2.5, 10)
+        idle = probe.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+        count = probe.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT)
+        assert idle + count <= 3
+        assert probe.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        ours.send("alive")
+        assert theirs.recv() == "alive"
+
+
+@pytest.mark.parametrize("wrong", [0, 0.5, -1, float("nan")])
+def test_a_keepalive_of_less_than_a_second_is_refused(wrong):
+    with pytest.raises(ValueError, match="at least a second"):
+        ductworks.listen(keepalive=wrong)
+    with pytest.raises(ValueError, match="at least a second"):
+        ductworks.connect("tcp:127.0.0.1:1", keepalive=wrong)

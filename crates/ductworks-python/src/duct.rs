@@ -20,6 +20,7 @@ use crate::end::End;
 use crate::error::raised;
 use crate::hook::{blocking, deadline};
 use crate::message::message_limit;
+use crate::rendezvous::keepalive_of;
 use crate::socket::{Socket, take_over};
 use crate::stats::Stats;
 
@@ -29,6 +30,8 @@ pub(crate) struct Duct {
     end: End<Version>,
     codec: Codec,
     address: Option<String>,
+    /// In seconds.
+    keepalive: Option<f64>,
     /// The other end's messages have come to their end.
     ended: AtomicBool,
 }
@@ -43,7 +46,8 @@ impl Duct {
         *,
         address = None,
         max_message_size = DEFAULT_MESSAGE_LIMIT as i128,
-        protocol = None
+        protocol = None,
+        keepalive = None
     ))]
     fn new(
         socket: &Bound<'_, PyAny>,
@@ -51,6 +55,7 @@ impl Duct {
         address: Option<String>,
         max_message_size: i128,
         protocol: Option<u8>,
+        keepalive: Option<f64>,
     ) -> PyResult<Self> {
         let admitted = socket.cast::<Socket>().map(Bound::get).ok();
         let given = match protocol {
@@ -78,10 +83,15 @@ impl Duct {
             takes_descriptors = terms.descriptors;
         }
         end.channel.agree_on_descriptors(takes_descriptors);
+        if let Some(seconds) = keepalive {
+            end.set_keepalive(keepalive_of(seconds))
+                .map_err(|error| raised(socket.py(), error))?;
+        }
         Ok(Self {
             codec,
             end,
             address,
+            keepalive,
             ended: AtomicBool::new(false),
         })
     }
@@ -133,6 +143,13 @@ impl Duct {
     #[getter]
     fn max_message_size(&self) -> usize {
         self.end.channel.message_limit()
+    }
+
+    /// Within how many seconds, and one more, it notices that the other host is gone; None where that is
+    /// left to the system.
+    #[getter]
+    fn keepalive(&self) -> Option<f64> {
+        self.keepalive
     }
 
     /// The descriptor, for event loops: it is readable whenever a message waits.

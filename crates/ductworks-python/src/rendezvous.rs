@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ductworks::engine::{Door, Refusal, Wait, Wire};
 use ductworks::{Address, ConnectOptions, ErrorKind, ListenOptions, Ticket};
@@ -24,7 +25,7 @@ pub(crate) struct DuctListener(ductworks::Listener);
 impl DuctListener {
     /// Listens at an address, or at a private one.
     #[new]
-    #[pyo3(signature = (address, *, backlog, insecure, v1, reusable, handshake_timeout, limit, codec, certfile, keyfile, cafile, token, advertise))]
+    #[pyo3(signature = (address, *, backlog, insecure, v1, reusable, handshake_timeout, limit, keepalive, codec, certfile, keyfile, cafile, token, advertise))]
     #[expect(clippy::too_many_arguments, reason = "they have names in Python")]
     fn new(
         py: Python<'_>,
@@ -35,6 +36,7 @@ impl DuctListener {
         reusable: bool,
         handshake_timeout: f64,
         limit: i128,
+        keepalive: Option<f64>,
         codec: &str,
         certfile: Option<PathBuf>,
         keyfile: Option<PathBuf>,
@@ -53,6 +55,9 @@ impl DuctListener {
             .message_limit(message_limit(limit)?)
             .codec_name(codec)
             .without_token(!token);
+        if let Some(seconds) = keepalive {
+            options = options.keepalive(keepalive_of(seconds));
+        }
         if let Some(identity) = tls::identity(py, certfile, keyfile)? {
             options = options.identity(identity);
         }
@@ -115,7 +120,7 @@ impl DuctListener {
 /// Connects with a ticket, or to an address that asks for none.
 #[pyfunction]
 #[pyo3(signature = (
-    ticket, *, timeout, v1, handshake_timeout, limit, codec, certfile, keyfile, cafile
+    ticket, *, timeout, v1, handshake_timeout, limit, keepalive, codec, certfile, keyfile, cafile
 ))]
 #[expect(clippy::too_many_arguments, reason = "they have names in Python")]
 pub(crate) fn connect_duct(
@@ -125,6 +130,7 @@ pub(crate) fn connect_duct(
     v1: bool,
     handshake_timeout: f64,
     limit: i128,
+    keepalive: Option<f64>,
     codec: &str,
     certfile: Option<PathBuf>,
     keyfile: Option<PathBuf>,
@@ -137,6 +143,9 @@ pub(crate) fn connect_duct(
         .handshake_timeout(patience(handshake_timeout)?)
         .message_limit(message_limit(limit)?)
         .codec_name(codec);
+    if let Some(seconds) = keepalive {
+        options = options.keepalive(keepalive_of(seconds));
+    }
     if let Some(identity) = tls::identity(py, certfile, keyfile)? {
         options = options.identity(identity);
     }
@@ -158,6 +167,14 @@ pub(crate) fn connect_duct(
         ErrorKind::Reset => raised(py, error),
         _ => failed(py, error),
     })
+}
+
+/// A keepalive as Python programs give it; what is no time at all is refused as too short.
+pub(crate) fn keepalive_of(seconds: f64) -> Duration {
+    match seconds.is_nan() || seconds <= 0.0 {
+        true => Duration::ZERO,
+        false => Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX),
+    }
 }
 
 /// The address without the secret of a ticket.

@@ -9,7 +9,7 @@ mod stats;
 use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -67,7 +67,7 @@ pub struct Channel<F = V1, B = Vec<u8>> {
 
 const NOBODY: u32 = 0;
 
-/// How often somebody who waits looks whether the other host still answers.
+/// How often at least somebody who waits looks whether the other host still answers.
 const LOOK_AFTER: Duration = Duration::from_millis(250);
 
 impl<F: Framing + Default, B: Body> Default for Channel<F, B> {
@@ -143,11 +143,11 @@ impl<F: Framing, B: Body> Channel<F, B> {
             true => self.gate.sleep(descriptor, queue, still_wanted, wait),
             false => {
                 let until = wait.deadline;
-                let look_at = Instant::now() + LOOK_AFTER;
-                wait.deadline = until.or_at(look_at);
+                wait.deadline = until.or_after(LOOK_AFTER);
                 let slept = self.gate.sleep(descriptor, queue, still_wanted, wait);
                 wait.deadline = until;
-                if Instant::now() >= look_at && stream.give_up(patience) {
+                let is_ready = matches!(slept, Ok(true));
+                if !is_ready && stream.give_up(patience) {
                     let number = Errno::TIMEDOUT.raw_os_error();
                     self.lost.store(number, Ordering::SeqCst);
                 }

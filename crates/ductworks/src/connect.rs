@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use crate::address::Address;
 use crate::channel::DEFAULT_MESSAGE_LIMIT;
-use crate::connection::Connection;
+use crate::connection::{Connection, check_keepalive};
 use crate::duct::Duct;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::{Deadline, Gate, Queue, Wait};
@@ -168,6 +168,7 @@ impl ConnectOptions {
         wait: &mut Wait<'_>,
     ) -> Result<Admitted<Greeting>> {
         let (address, token) = (ticket.address(), ticket.token());
+        self.keepalive.map_or(Ok(()), check_keepalive)?;
         if self.v1 && address.is_tls() {
             return Err(transport::v1_over_tls());
         }

@@ -14,6 +14,16 @@ use crate::wire::Secured;
 /// About the system's own time (`tcp_keepalive_time`, `tcp(7)`).
 const DEFAULT_PATIENCE: Duration = Duration::from_secs(2 * 60 * 60);
 
+pub(crate) fn check_keepalive(patience: Duration) -> Result<()> {
+    match patience >= Duration::from_secs(1) {
+        true => Ok(()),
+        false => Err(Error::new(
+            ErrorKind::InvalidInput,
+            format!("expected a keepalive of at least a second, got {patience:?}"),
+        )),
+    }
+}
+
 /// A connected socket, and the TLS over it where the address says so.
 #[derive(Debug)]
 pub struct Connection {
@@ -96,10 +106,9 @@ impl<'a> Link<'a> {
     pub fn set_keepalive(&self, patience: Option<Duration>) -> Result<()> {
         let patience = match patience {
             None => DEFAULT_PATIENCE,
-            Some(patience) if patience >= Duration::from_secs(1) => patience,
-            Some(other) => {
-                let text = format!("expected at least a second of keepalive, got {other:?}");
-                return Err(Error::new(ErrorKind::InvalidInput, text));
+            Some(patience) => {
+                check_keepalive(patience)?;
+                patience
             }
         };
         if transport::peer_host(self.socket).is_none() {

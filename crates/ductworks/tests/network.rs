@@ -57,7 +57,11 @@ fn a_close_loses_nothing_while_the_other_end_goes_on_sending() {
             thread::scope(|scope| {
                 scope.spawn(|| {
                     // Until it fails: nobody reads any of it.
-                    while !is_over.load(Ordering::SeqCst) && b.try_send_bytes(b"x").is_ok() {}
+                    while !is_over.load(Ordering::SeqCst) {
+                        if b.try_send_bytes(b"x").is_err() {
+                            break;
+                        }
+                    }
                 });
                 scope.spawn(|| {
                     a.send_bytes(&large).unwrap();
@@ -251,6 +255,14 @@ fn a_keepalive_of_less_than_a_second_is_refused_and_on_one_host_it_means_nothing
     let (a, _b) = ductworks::pair().unwrap();
     let short = Duration::from_millis(999);
     assert_eq!(kind(a.set_keepalive(Some(short))), ErrorKind::InvalidInput);
+    assert_eq!(
+        kind(ListenOptions::new().keepalive(short).bind_private()),
+        ErrorKind::InvalidInput
+    );
+    let connecting = ConnectOptions::new()
+        .keepalive(short)
+        .connect("tcp:127.0.0.1:1");
+    assert_eq!(kind(connecting), ErrorKind::InvalidInput);
     a.set_keepalive(Some(KEEPALIVE)).unwrap();
     a.set_keepalive(None).unwrap();
 }

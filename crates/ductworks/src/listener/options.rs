@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Listener;
 use crate::address::Address;
 use crate::channel::DEFAULT_MESSAGE_LIMIT;
+use crate::connection::check_keepalive;
 use crate::door::Door;
 use crate::error::{Error, Result};
 use crate::lobby::Lobby;
@@ -264,6 +265,7 @@ impl ListenOptions {
     }
 
     fn listen(&self, door: Door) -> Result<Listener> {
+        self.keepalive.map_or(Ok(()), check_keepalive)?;
         let admission = match self.v1 || self.without_token {
             true => None,
             false => Some(Arc::new(Admission::new(Token::generate()?, self.reusable))),
