@@ -55,3 +55,19 @@ def test_the_files_of_an_example_work_together(document, tmp_path):
 def test_the_readme_and_the_protocol_have_examples_that_are_run():
     assert {document.name for document in WITH_FILES} >= {"README.md", "protocol.md"}
     assert ALONE
+
+
+def test_every_test_that_the_semantics_names_exists():
+    text = (ROOT / "docs" / "semantics.md").read_text()
+    places = [ROOT / "crates" / "ductworks", ROOT / "tests" / "python"]
+    sources = {
+        path: path.read_text()
+        for place in places
+        for path in place.rglob("*")
+        if path.suffix in (".rs", ".py")
+    }
+    named = re.findall(r"`([\w/]+\.(?:rs|py))::(\w+)`", text)
+    assert named
+    for file, test in named:
+        found = [source for path, source in sources.items() if str(path).endswith("/" + file)]
+        assert any(re.search(rf"(fn|def) {test}\b", source) for source in found), (file, test)
