@@ -2,8 +2,8 @@
 //!
 //! A [`Duct`] is one end of a channel. What one end sends, the other end receives: the same messages,
 //! whole, in the same order. The two processes may be forked, started by exec, written in different
-//! languages, or run on different hosts; the messages travel over a Unix or TCP socket, in a
-//! [format](wire::V1) that is simple enough to speak without this crate.
+//! languages, or run on different hosts; the messages travel over a Unix or TCP socket, with TLS or without, in a
+//! format that can be spoken without this crate.
 //!
 //! # Getting started
 //!
@@ -94,9 +94,33 @@
 //! it into a duct with `Duct::try_from`, or with [`Duct::from_inherited`] where it knows only the
 //! number.
 //!
-//! A Unix address admits only processes of the same user. A TCP address admits whoever can reach it,
-//! and nothing is encrypted there: without [consent](ListenOptions::insecure_network) a parent or
-//! listener binds the loopback interface only.
+//! A [`Ticket`] is an address and a secret, the token, which admits one child. A Unix address admits only
+//! processes of the same user besides. At a TCP address nothing is encrypted: without
+//! [consent](ListenOptions::insecure_network) a parent or listener binds the loopback interface only.
+//!
+//! # On another host
+//!
+//! With the feature `tls`, a listener at a `tls:` address makes itself a key, and its ticket tells how to
+//! recognise it: whoever has the ticket has all that it takes to connect, safely.
+//!
+#![cfg_attr(feature = "tls", doc = "```")]
+#![cfg_attr(not(feature = "tls"), doc = "```ignore")]
+//! use ductworks::{Listener, connect};
+//!
+//! let listener = Listener::bind("tls:0.0.0.0:0")?;
+//! println!("to paste on the other host: {}", listener.ticket());
+//! # let ticket = listener.ticket();
+//! # let port = ticket.address().port().unwrap();
+//! # let here = ductworks::Address::tls("127.0.0.1", port, ticket.address().pin().copied())?;
+//! # let ticket = ductworks::Ticket::new(here, ticket.token().cloned());
+//! # let other = std::thread::spawn(move || connect(ticket)?.send("hello"));
+//! let duct = listener.accept()?;
+//! # assert_eq!(duct.recv::<String>()?, "hello");
+//! # other.join().expect("no panic")?;
+//! # Ok::<(), ductworks::Error>(())
+//! ```
+//!
+//! Certificates work as well: see `ListenOptions::identity` and `ConnectOptions::roots`.
 //!
 //! # Waiting and the end
 //!
@@ -128,8 +152,9 @@
 //! ```
 //!
 //! When the other end closes or dies, what had arrived is received first. Then every receive fails:
-//! with [`Disconnected`](ErrorKind::Disconnected) after a whole message, with
-//! [`Truncated`](ErrorKind::Truncated) in the middle of one.
+//! with [`Disconnected`](ErrorKind::Disconnected) after a close, with
+//! [`PeerDied`](ErrorKind::PeerDied) after a death, with [`Truncated`](ErrorKind::Truncated) in the middle
+//! of a message.
 //!
 //! ```
 //! # use ductworks::ErrorKind;
@@ -143,7 +168,7 @@
 //! ```
 //!
 //! A send that returned means that the message is accepted and on its way, not that it has been
-//! received. Where that matters, let the other end answer.
+//! received. Where that matters, let the other end answer, or [`drain`](Duct::drain).
 //!
 //! [`close`](Duct::close) wakes whoever is blocked in the duct, in any thread. The socket
 //! ([`AsFd`](std::os::fd::AsFd)) may be watched with `poll(2)`, epoll and their like at any moment, for
@@ -152,21 +177,17 @@
 //!
 //! # Other languages
 //!
-//! A message is the byte `0x54`, its length as a big-endian `u32`, and the payload: see [`wire::V1`].
-//! A Python worker for the parent above, with the package `ductworks`:
+//! What two ducts say to each other is in `docs/protocol.md` of the repository, with test vectors; of
+//! version 1 a message is the byte `0x54`, its length as a big-endian `u32`, and the payload
+//! ([`wire::V1`]). A Python worker for the parent above, with the package `ductworks`:
 //!
 //! ```python
 //! import os
-//! from ductworks.message_duct import MessageDuctChild, RemoteDuctClosed
+//! import ductworks
 //!
-//! path = os.environ["DUCT"].removeprefix("unix:")
-//! duct = MessageDuctChild.pseudo_anonymous_child_duct(path, timeout=None)
-//! duct.connect()
-//! try:
-//!     while True:
-//!         duct.send(len(duct.recv().split()))
-//! except RemoteDuctClosed:
-//!     pass
+//! with ductworks.connect(os.environ.pop("DUCT")) as duct:
+//!     for text in duct:
+//!         duct.send(len(text.split()))
 //! ```
 //!
 //! In the other direction, [`connect`] takes the bare path that a Python parent calls its
@@ -174,7 +195,9 @@
 //!
 //! # Features
 //!
+//! - `tls`: TLS 1.3 at `tls:` addresses, `Identity` and `Roots`.
 //! - `msgpack`: the codec `MessagePack`.
+//! - `tracing`: an event of the `tracing` crate for everybody whom a listener refuses.
 //! - `multiprocessing`: the authentication of Python's `multiprocessing.connection`,
 //!   `wire::Challenge`.
 //!
