@@ -108,12 +108,15 @@ def test_the_end_is_told_from_a_death():
         b.recv()
 
 
-def test_an_address_alone_does_not_admit_and_the_log_says_who_tried(caplog):
+@pytest.mark.parametrize("address", [None, "tcp:127.0.0.1:0", ANY])
+def test_an_address_alone_does_not_admit_and_the_log_says_who_tried(address, caplog):
     caplog.set_level(logging.WARNING, logger="ductworks")
-    with ductworks.listen(ANY) as listener:
+    with ductworks.listen(address) as listener:
         assert "with its ticket" in refused(listener, listener.address)
         assert "it brought no token" in caplog.text
-        assert "127.0.0.1:" in caplog.text
+        whom = "127.0.0.1:" if address else f"process {os.getpid()}"
+        assert f"refused {whom}" in caplog.text
+        assert listener.ticket.rpartition("#")[2] not in caplog.text
         a, b = meet(listener)
         a.send("in")
         assert b.recv() == "in"

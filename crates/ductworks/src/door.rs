@@ -1,5 +1,6 @@
 //! Where connections come in: the sockets that listen at one address.
 
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Mutex;
 
@@ -47,6 +48,37 @@ impl Drop for Names {
         while let Some(name) = self.bound.pop() {
             drop(name);
         }
+    }
+}
+
+/// Somebody at a [`Door`].
+#[derive(Debug)]
+pub(crate) enum Knock {
+    /// A connected socket, and what is spoken over it.
+    Peer(OwnedFd, Wire),
+    /// Somebody who has been turned away.
+    Stranger(Refusal),
+}
+
+/// Who was turned away, and why. The other end has not been told more than that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refusal {
+    /// Who it was: a process id, or an address on the network.
+    pub peer: String,
+    /// What was wrong.
+    pub reason: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "refused {}: {}", self.peer, self.reason)
+    }
+}
+
+impl Refusal {
+    pub(crate) fn new(peer: String, reason: String) -> Self {
+        Self { peer, reason }
     }
 }
 
@@ -153,8 +185,10 @@ impl Door {
     /// `Closed`, `WouldBlock`, `TimedOut`, `Interrupted`, `Io`.
     pub fn accept(&self, wait: &mut Wait<'_>) -> Result<OwnedFd> {
         loop {
-            if let Some((socket, _)) = self.next()? {
-                return Ok(socket);
+            match self.next()? {
+                Some(Knock::Peer(socket, _)) => return Ok(socket),
+                Some(Knock::Stranger(_)) => continue,
+                None => {}
             }
             let descriptor = Some((self.ready.as_fd(), Interest::Readable));
             self.gate
@@ -163,14 +197,17 @@ impl Door {
         }
     }
 
-    /// A connected socket and what is spoken over it, if somebody is waiting.
-    pub(crate) fn next(&self) -> Result<Option<(OwnedFd, Wire)>> {
+    /// Who is at one of the entries, if somebody is.
+    pub(crate) fn next(&self) -> Result<Option<Knock>> {
         for entry in &self.entries {
             loop {
                 let _active = self.gate.enter()?;
                 match transport::accept(entry.socket.as_fd())? {
-                    Accepted::Peer(socket) => return Ok(Some((socket, entry.wire))),
-                    Accepted::Stranger => {}
+                    Accepted::Peer(socket) => return Ok(Some(Knock::Peer(socket, entry.wire))),
+                    Accepted::Stranger { peer, reason } => {
+                        return Ok(Some(Knock::Stranger(Refusal::new(peer, reason))));
+                    }
+                    Accepted::Gone => {}
                     Accepted::Nobody => break,
                 }
             }

@@ -45,9 +45,9 @@
 
 pub use crate::channel::{Announced, Channel, DEFAULT_MESSAGE_LIMIT};
 pub use crate::connection::{Connection, Link};
-pub use crate::door::Door;
+pub use crate::door::{Door, Refusal};
 pub use crate::gate::{Active, Deadline, Gate, Hook, Interest, Wait};
-pub use crate::lobby::{Admitted, Lobby, Refusal, greet};
+pub use crate::lobby::{Admitted, Lobby, greet};
 pub use crate::process::forked;
 pub use crate::stream::{Socket, Stream};
 pub use crate::transport::private::PrivatePath;

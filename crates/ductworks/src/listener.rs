@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::Address;
-use crate::door::Door;
+use crate::door::{Door, Refusal};
 use crate::duct::Duct;
 #[cfg(doc)]
 use crate::error::ErrorKind;
 use crate::error::{Error, Result};
 use crate::gate::{Deadline, Wait};
-use crate::lobby::{Admitted, Lobby, Refusal};
+use crate::lobby::{Admitted, Lobby};
 use crate::ticket::Ticket;
 use crate::wire::{Admission, Greeting};
 

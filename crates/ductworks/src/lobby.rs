@@ -10,7 +10,7 @@ use rustix::event::epoll;
 
 use crate::channel::Channel;
 use crate::connection::Connection;
-use crate::door::{Door, watch};
+use crate::door::{Door, Knock, Refusal, watch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::{Deadline, Interest, Queue, Wait};
 use crate::process;
@@ -73,22 +73,6 @@ pub struct Admitted<H> {
     pub connection: Connection,
     /// The handshake that it has passed; nothing where its wire has none.
     pub handshake: Option<H>,
-}
-
-/// Who was turned away, and why. The other end has not been told more than that.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Refusal {
-    /// Who it was: a process id, or an address on the network.
-    pub peer: String,
-    /// What was wrong.
-    pub reason: String,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "refused {}: {}", self.peer, self.reason)
-    }
 }
 
 /// The guests, who make the door ready as those who knock do.
@@ -225,8 +209,13 @@ impl<H: Handshake> Lobby<H> {
     fn serve(&self, room: &mut Room<H>, door: &Door) -> Result<Option<Admitted<H>>> {
         // Not for as long as somebody goes on connecting: the guests are to be heard as well.
         for _ in 0..GUESTS_MAX {
-            let Some((socket, wire)) = door.next()? else {
-                break;
+            let (socket, wire) = match door.next()? {
+                Some(Knock::Peer(socket, wire)) => (socket, wire),
+                Some(Knock::Stranger(refusal)) => {
+                    room.note(refusal);
+                    continue;
+                }
+                None => break,
             };
             if wire != self.wire {
                 return Ok(Some(Admitted {
@@ -344,10 +333,11 @@ impl<H: Handshake> Room<H> {
     }
 
     fn refuse(&mut self, guest: &Guest<H>, reason: impl Into<String>) {
-        let refusal = Refusal {
-            peer: transport::describe_peer(guest.connection.as_fd()),
-            reason: reason.into(),
-        };
+        let peer = transport::describe_peer(guest.connection.as_fd());
+        self.note(Refusal::new(peer, reason.into()));
+    }
+
+    fn note(&mut self, refusal: Refusal) {
         self.refusals += 1;
         self.last_refusal = Some(refusal.clone());
         self.refused.push(refusal);

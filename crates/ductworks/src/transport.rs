@@ -169,7 +169,7 @@ pub(crate) fn connect(address: &Address, deadline: Option<Instant>) -> Result<Ow
     }
 }
 
-/// Accepts a connection, and says whether a stranger was turned away instead.
+/// Accepts a connection, or turns a stranger away.
 pub(crate) fn accept(listener: BorrowedFd<'_>) -> Result<Accepted> {
     let socket = match rustix::net::accept_with(listener, SocketFlags::CLOEXEC) {
         Ok(socket) => socket,
@@ -185,14 +185,17 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> Result<Accepted> {
             | Errno::NONET
             | Errno::HOSTUNREACH
             | Errno::NETUNREACH,
-        ) => return Ok(Accepted::Stranger),
+        ) => return Ok(Accepted::Gone),
         Err(error) => return Err(Error::os("accept a connection", error)),
     };
     match prepare(socket.as_fd()) {
         Ok(()) => Ok(Accepted::Peer(socket)),
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(Accepted::Stranger),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(Accepted::Stranger {
+            peer: describe_peer(socket.as_fd()),
+            reason: error.to_string(),
+        }),
         // It was reset before it could be set up.
-        Err(_) => Ok(Accepted::Stranger),
+        Err(_) => Ok(Accepted::Gone),
     }
 }
 
@@ -200,7 +203,13 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> Result<Accepted> {
 #[derive(Debug)]
 pub(crate) enum Accepted {
     Peer(OwnedFd),
-    Stranger,
+    /// Somebody who may not come in.
+    Stranger {
+        peer: String,
+        reason: String,
+    },
+    /// Somebody who has gone again.
+    Gone,
     Nobody,
 }
 

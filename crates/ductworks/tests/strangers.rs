@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{env, fs, thread};
 
@@ -127,7 +127,11 @@ fn turning_strangers_away_takes_no_longer_than_the_deadline() {
         return;
     };
     let address = place.address();
-    let listener = Listener::bind(&address).unwrap();
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let listener = Listener::bind(&address).unwrap().with_log({
+        let log = Arc::clone(&log);
+        move |refusal| log.lock().unwrap().push(refusal.clone())
+    });
     open_to_all(&address);
     let stranger = place.stranger("knock", &address);
     let outcome = loop {
@@ -137,7 +141,12 @@ fn turning_strangers_away_takes_no_longer_than_the_deadline() {
         }
         thread::yield_now();
     };
-    assert_eq!(kind(outcome), ErrorKind::TimedOut);
+    let error = outcome.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    assert!(error.to_string().contains("user"), "{error}");
+    let refused = log.lock().unwrap().pop().unwrap();
+    assert_eq!(refused.peer, format!("process {}", stranger.id()));
+    assert!(refused.reason.contains("but it runs as user"), "{refused}");
     assert_success(stranger);
 }
 
