@@ -37,7 +37,7 @@ impl Socket {
             None => Version::V1,
         };
         if version == Version::V2 {
-            Mark::V2.put(&admitted.connection)?;
+            admitted.connection.mark(Mark::V2)?;
         }
         Ok(Self {
             terms: admitted.handshake.and_then(|greeting| greeting.agreed()),

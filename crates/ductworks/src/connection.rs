@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::{Gate, Queue, Wait};
 use crate::stream::{Socket, Stream};
-use crate::transport::{self, Progress, Session};
+use crate::transport::{self, Mark, Progress, Session};
 use crate::wire::Secured;
 
 /// About the system's own time (`tcp_keepalive_time`, `tcp(7)`).
@@ -42,6 +42,19 @@ impl Connection {
     #[must_use]
     pub fn link(&self) -> Link<'_> {
         Link::new(self.socket.as_fd(), self.session.as_deref())
+    }
+
+    /// Marks the socket, so that whoever takes its descriptor over knows what is spoken. With TLS the
+    /// descriptor alone is of no use, and bears no mark.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`] if the system refuses.
+    pub fn mark(&self, mark: Mark) -> Result<()> {
+        match self.session {
+            None => mark.put(&self.socket),
+            Some(_) => Ok(()),
+        }
     }
 
     /// The parts, for those who keep them in their own way; see [`Link::new`].

@@ -317,7 +317,7 @@ impl Duct {
             None => Version::V1,
         };
         if version == Version::V2 {
-            Mark::V2.put(&admitted.connection)?;
+            admitted.connection.mark(Mark::V2)?;
         }
         let duct = Self::over(admitted.connection, version);
         duct.core.channel.set_message_limit(limit);

@@ -14,7 +14,7 @@ use std::time::Duration;
 use common::*;
 use ductworks::engine::{self, Mark};
 use ductworks::wire::{Control, Framing, V2};
-use ductworks::{Duct, ErrorKind};
+use ductworks::{Duct, ErrorKind, Listener};
 use proptest::prelude::*;
 
 #[test]
@@ -93,6 +93,27 @@ fn a_close_is_told_from_a_death() {
         assert!(duct.poll(Duration::ZERO).unwrap());
     }
     child.wait().unwrap();
+}
+
+#[test]
+fn a_duct_that_is_handed_on_goes_on_as_what_it_was() {
+    let _watchdog = watchdog();
+    for listener in [
+        Listener::bind_private().unwrap(),
+        Listener::bind("tcp:127.0.0.1:0").unwrap(),
+    ] {
+        for _ in 0..2 {
+            let (a, b) = enter(&listener);
+            let b = Duct::try_from(b.into_descriptor().unwrap()).unwrap();
+            a.send(&1).unwrap();
+            assert_eq!(b.recv::<u8>().unwrap(), 1);
+            drop(b);
+            assert_eq!(kind(a.recv::<u8>()), ErrorKind::Disconnected);
+        }
+        let (a, b) = enter(&listener);
+        drop(File::from(b.into_descriptor().unwrap()));
+        assert_eq!(kind(a.recv::<u8>()), ErrorKind::PeerDied);
+    }
 }
 
 #[test]

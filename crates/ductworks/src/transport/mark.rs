@@ -1,17 +1,19 @@
 //! A mark on a socket that tells what is spoken over it.
 
-use std::os::fd::AsFd;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, sockopt};
 
 use crate::error::{Error, Result};
 
-/// What a Unix socket carries, written on the socket itself: it goes wherever the descriptor goes, by
+/// What a socket carries, written on the socket itself: it goes wherever the descriptor goes, by
 /// inheritance too, and whoever takes it over can read it.
 ///
-/// It is a lingering time (`SO_LINGER`), which means nothing to a Unix socket and is nobody's by
-/// chance.
+/// On a Unix socket it is a lingering time (`SO_LINGER`), which means nothing there, on a TCP socket how
+/// often the first segment of a connection would be sent (`TCP_SYNCNT`), which means nothing once it is
+/// connected. The values are nobody's by chance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
     /// An end of the Python package's `Pipe`.
@@ -30,18 +32,29 @@ impl Mark {
         })
     }
 
-    /// Marks a Unix socket. Others cannot be marked, and stay as they are.
+    /// How often a first segment would be sent.
+    fn count(self) -> Option<libc::c_int> {
+        match self {
+            Self::Pipe => None,
+            Self::V2 => Some(0x52),
+        }
+    }
+
+    /// Marks a socket, as far as one of its kind can be.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the system refuses.
     pub fn put(self, socket: impl AsFd) -> Result<()> {
         let socket = socket.as_fd();
-        if super::family(socket)? != AddressFamily::UNIX {
-            return Ok(());
-        }
-        sockopt::set_socket_linger(socket, Some(self.time()))
-            .map_err(|e| Error::os("mark the socket", e))
+        let put = match (super::family(socket)?, self.count()) {
+            (AddressFamily::UNIX, _) => {
+                sockopt::set_socket_linger(socket, Some(self.time())).map_err(io::Error::from)
+            }
+            (_, Some(count)) => set_syn_count(socket, count),
+            (_, None) => Ok(()),
+        };
+        put.map_err(|e| Error::os("mark the socket", e))
     }
 
     /// The mark that a socket bears, if there is one.
@@ -58,10 +71,50 @@ impl Mark {
     #[must_use]
     pub fn of(socket: impl AsFd) -> Option<Self> {
         let socket = socket.as_fd();
-        if super::family(socket).ok()? != AddressFamily::UNIX {
-            return None;
+        if super::family(socket).ok()? == AddressFamily::UNIX {
+            let time = sockopt::socket_linger(socket).ok()??;
+            return Self::ALL.into_iter().find(|mark| mark.time() == time);
         }
-        let time = sockopt::socket_linger(socket).ok()??;
-        Self::ALL.into_iter().find(|mark| mark.time() == time)
+        let count = syn_count(socket).ok();
+        Self::ALL
+            .into_iter()
+            .find(|mark| count.is_some() && mark.count() == count)
+    }
+}
+
+fn set_syn_count(socket: BorrowedFd<'_>, count: libc::c_int) -> io::Result<()> {
+    let len = size_of_val(&count) as libc::socklen_t;
+    // SAFETY: the system reads `len` bytes of `count`, which has so many.
+    let outcome = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_SYNCNT,
+            (&raw const count).cast(),
+            len,
+        )
+    };
+    match outcome {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn syn_count(socket: BorrowedFd<'_>) -> io::Result<libc::c_int> {
+    let mut count: libc::c_int = 0;
+    let mut len = size_of_val(&count) as libc::socklen_t;
+    // SAFETY: the system writes at most `len` bytes of `count`, which has so many.
+    let outcome = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_SYNCNT,
+            (&raw mut count).cast(),
+            &raw mut len,
+        )
+    };
+    match outcome {
+        0 => Ok(count),
+        _ => Err(io::Error::last_os_error()),
     }
 }
