@@ -4,6 +4,8 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
+use rustix::io::Errno;
+
 use super::rest::Rest;
 use super::{Channel, NOBODY};
 use crate::error::{Error, ErrorKind, Result};
@@ -359,10 +361,14 @@ impl<F: Framing, B: Body> Channel<F, B> {
         match error.kind() {
             io::ErrorKind::WouldBlock if stream.descriptor().is_some() => Ok(()),
             io::ErrorKind::Interrupted if error.raw_os_error().is_some() => Ok(()),
-            io::ErrorKind::BrokenPipe => Err(gone(match self.lost.load(Ordering::SeqCst) {
-                0 => error,
-                number => io::Error::from_raw_os_error(number),
-            })),
+            io::ErrorKind::BrokenPipe => {
+                let timed_out = Errno::TIMEDOUT.raw_os_error();
+                // A stream that was given up tells no more of why.
+                Err(gone(match self.lost.load(Ordering::SeqCst) {
+                    number if number == timed_out => io::Error::from_raw_os_error(number),
+                    _ => error,
+                }))
+            }
             _ if self.is_lost_by(&error) => Err(gone(error)),
             io::ErrorKind::TimedOut => Err(Error::os("send", error).with_kind(ErrorKind::TimedOut)),
             _ => Err(self.heed(Error::os("send", error))),
