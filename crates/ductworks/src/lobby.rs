@@ -382,7 +382,7 @@ impl<H: Handshake> Guest<H> {
             Ok(Progress::Needs(Interest::Readable)) => return Ok(()),
             // So little always has room, unless nothing is read.
             Ok(Progress::Needs(_)) => return Err(GONE.into()),
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(why(&error)),
         };
         let channel = Channel::default();
         channel.set_message_limit(H::MESSAGE_MAX);
@@ -421,7 +421,7 @@ impl<H: Handshake> Talk<H> {
             let message = match self.channel.receive(&connection.link(), now) {
                 Ok(message) => message,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Outcome::Waits,
-                Err(error) => return Outcome::Refused(error.to_string()),
+                Err(error) => return Outcome::Refused(why(&error)),
             };
             let (reply, end) = match self.handshake.answer(&message) {
                 Answer::Next(reply) => (Some(reply), None),
@@ -445,6 +445,15 @@ impl<H: Handshake> Talk<H> {
         let now = &mut Wait::until(Deadline::Now);
         let sent = self.channel.send(&connection.link(), &[&message], now);
         sent.is_ok() && !self.channel.has_unsent()
+    }
+}
+
+/// Why a guest is not heard any more. There was no duct yet whose end this could be.
+fn why(error: &Error) -> String {
+    match error.kind() {
+        ErrorKind::Disconnected | ErrorKind::Reset => GONE.into(),
+        ErrorKind::Truncated => format!("{GONE}, in the middle of what it said"),
+        _ => error.to_string(),
     }
 }
 

@@ -268,9 +268,14 @@ pub(crate) fn describe_peer(socket: BorrowedFd<'_>) -> String {
     if let Some(Ok(address)) = address.map(SocketAddr::try_from) {
         return address.to_string();
     }
-    match sockopt::socket_peercred(socket) {
-        Ok(peer) => format!("process {}", peer.pid.as_raw_nonzero()),
-        Err(_) => "somebody who is gone".into(),
+    // Of other sockets the system knows no process, and zero is no id of one.
+    let process = match family(socket) {
+        Ok(AddressFamily::UNIX) => sockopt::socket_peercred(socket).ok(),
+        _ => None,
+    };
+    match process {
+        Some(peer) => format!("process {}", peer.pid.as_raw_nonzero()),
+        None => "somebody who is gone".into(),
     }
 }
 
