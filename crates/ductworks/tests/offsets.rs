@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, missing_docs)] // A failed unwrap is how a test fails.
 
 mod common;
+#[path = "offsets/killed.rs"]
+mod killed;
 #[path = "offsets/peer.rs"]
 mod peer;
 #[path = "offsets/survivors.rs"]
@@ -220,4 +222,25 @@ sweeps! {
     a_child_without_a_token_outlives_its_parent_at_every_byte: a_child_is_left(Open, Unix, Close);
     a_child_without_a_token_outlives_its_parent_at_every_byte_over_tcp: a_child_is_left(Open, Tcp, Close);
     a_child_without_a_token_outlives_a_reset_at_every_byte: a_child_is_left(Open, Tcp, Reset);
+}
+
+#[test]
+fn roles() {
+    play(&[("be killed", killed::be_killed)]);
+}
+
+#[test]
+fn a_parent_outlives_a_child_that_is_killed() {
+    let _watchdog = watchdog();
+    for transport in TRANSPORTS {
+        killed::a_parent_is_left(Spoken::Token, transport);
+    }
+}
+
+#[test]
+fn a_parent_of_version_1_outlives_a_child_that_is_killed() {
+    let _watchdog = watchdog();
+    for transport in TRANSPORTS {
+        killed::a_parent_is_left(Spoken::V1, transport);
+    }
 }

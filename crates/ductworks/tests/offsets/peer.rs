@@ -114,6 +114,10 @@ pub(crate) enum Spoken {
     Token,
 }
 
+pub(crate) fn messages() -> [Vec<u8>; 3] {
+    [b"ping".to_vec(), Vec::new(), pattern(2100)]
+}
+
 /// Three messages, each of which is sent back, and the farewell, as a real duct writes them.
 pub(crate) struct Recording {
     pub(crate) messages: [Vec<u8>; 3],
@@ -123,7 +127,7 @@ pub(crate) struct Recording {
 
 impl Recording {
     pub(crate) fn make(spoken: Spoken) -> Self {
-        let messages = [b"ping".to_vec(), Vec::new(), pattern(2100)];
+        let messages = messages();
         let (a, b) = Transport::Unix.sockets();
         if spoken != Spoken::V1 {
             Mark::V2.put(&a).unwrap();

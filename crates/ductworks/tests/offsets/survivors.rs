@@ -55,16 +55,7 @@ impl Parent {
     }
 
     pub(crate) fn dial(&self, spoken: Spoken) -> OwnedFd {
-        let address = self.listener.address();
-        match (address.port(), spoken) {
-            (Some(port), _) => {
-                let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-                stream.set_nodelay(true).unwrap();
-                stream.into()
-            }
-            (None, Spoken::V1) => UnixStream::connect(address.path().unwrap()).unwrap().into(),
-            (None, _) => UnixStream::connect(v2_path(address)).unwrap().into(),
-        }
+        dial(self.listener.address(), spoken)
     }
 
     /// Nobody was let in: the log says why, the ticket is not used up, and the very call
@@ -81,6 +72,19 @@ impl Parent {
             }
             Event::Refused(other) => panic!("{other}, {shown}"),
         }
+    }
+}
+
+/// A plain connection to a parent.
+pub(crate) fn dial(address: &Address, spoken: Spoken) -> OwnedFd {
+    match (address.port(), spoken) {
+        (Some(port), _) => {
+            let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            stream.set_nodelay(true).unwrap();
+            stream.into()
+        }
+        (None, Spoken::V1) => UnixStream::connect(address.path().unwrap()).unwrap().into(),
+        (None, _) => UnixStream::connect(v2_path(address)).unwrap().into(),
     }
 }
 
