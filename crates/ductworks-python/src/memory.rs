@@ -5,7 +5,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::slice;
 
-use ductworks::wire::Body;
+use ductworks::wire::{Body, HEAD_MAX};
 use pyo3::buffer::PyBuffer;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -124,7 +124,10 @@ impl Array {
 impl Bytes {
     fn reserve(&mut self, total: usize) -> io::Result<()> {
         if total < self.announced {
-            return Body::reserve(&mut self.beginning, total);
+            // No more than half of it is there twice, when it moves into the object: the two together
+            // are never more than the message.
+            let most = (self.announced / 2).max(HEAD_MAX);
+            return Body::reserve(&mut self.beginning, total.min(most));
         }
         Python::attach(|py| {
             let size = self
