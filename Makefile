@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 CARGO_TEST := cargo test --workspace --all-features
 
-.PHONY: demo test test-rust test-python test-pythons lint fmt bench docs package clean
+.PHONY: demo test test-rust test-python test-pythons test-huge lint fmt bench docs package clean
 
 demo: package
 	cargo build --release -p ductworks --example echo
@@ -37,6 +37,11 @@ test-python: package $(BIN)/.test-tools $(ORIGINAL_PYTHON)
 # Tests under every Python that is found; PYTHONS="3.9 3.13" names some.
 test-pythons: $(ORIGINAL_PYTHON)
 	sh scripts/test-pythons.sh $(PYTHONS)
+
+# Messages of more than 4 GiB: some minutes, and 12 GiB of memory.
+test-huge: package $(BIN)/.test-tools
+	cargo test --release -p ductworks --test huge -- --ignored --nocapture --test-threads=1
+	$(BIN)/python -m pytest tests/python/huge.py
 
 lint: $(BIN)/.tools $(BIN)/.lint-tools
 	cargo fmt --all --check
