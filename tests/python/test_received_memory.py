@@ -3,29 +3,38 @@
 import ductworks
 
 RECEIVER = """
-import resource, sys
+import sys
 import ductworks
 
-def peak():
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def memory(name):
+    with open("/proc/self/status") as status:
+        facts = dict(line.split(":", 1) for line in status)
+    return 1024 * int(facts[name].split()[0])
 
 with ductworks.connect(sys.argv[1]) as duct:
-    duct.send("ready")
-    before = peak()
-    message = duct.recv_bytes()
-    print(len(message), peak() - before)
+    for number in range(int(sys.argv[2])):
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")  # From now on the peak is that of what comes.
+        before = memory("VmRSS")
+        duct.send(number)
+        message = duct.recv_bytes()
+        print(len(message), memory("VmHWM") - before)
+        del message
 """
 
 
 def test_a_message_is_never_in_memory_twice(start_python):
-    # A little more than what memory that doubles would have grown to, whose content would then have
-    # to move.
-    size = 33 << 20
+    # Of every relation to the sizes that memory has which doubles while a message grows.
+    sizes = [mib << 20 for mib in range(8, 34)]
     with ductworks.listen() as listener:
-        receiver = start_python(RECEIVER, listener.ticket)
+        receiver = start_python(RECEIVER, listener.ticket, len(sizes))
         with listener.accept(20) as duct:
-            assert duct.recv(20) == "ready"
-            duct.send_bytes(bytes(size))
-            received, taken = map(int, receiver.finish().split())
-    assert received == size
-    assert taken < 1.25 * size
+            for number, size in enumerate(sizes):
+                assert duct.recv(20) == number
+                duct.send_bytes(bytes(size))
+            lines = receiver.finish().splitlines()
+    assert len(lines) == len(sizes)
+    for size, line in zip(sizes, lines):
+        received, taken = map(int, line.split())
+        assert received == size
+        assert taken < 1.25 * size, size
