@@ -93,7 +93,12 @@ impl Listener {
 
     /// Stops listening and removes the name. Whoever waits in `accept` fails.
     fn close(&self, py: Python<'_>) {
-        py.detach(|| self.door.close());
+        py.detach(|| {
+            self.door.close();
+            if let Some(lobby) = &self.lobby {
+                lobby.close();
+            }
+        });
     }
 }
 

@@ -219,7 +219,8 @@ impl Listener {
     }
 
     /// Stops listening and removes the name. Whoever waits in it, and every later call, fails with
-    /// [`ErrorKind::Closed`]. Ducts that were accepted go on.
+    /// [`ErrorKind::Closed`]. Who is in the middle of their handshake is let go; ducts that were
+    /// accepted go on.
     ///
     /// ```
     /// # use ductworks::{Listener, ErrorKind};
@@ -232,6 +233,7 @@ impl Listener {
     /// ```
     pub fn close(&self) {
         self.door.close();
+        self.lobby.close();
     }
 }
 

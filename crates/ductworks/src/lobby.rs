@@ -197,6 +197,14 @@ impl<H: Handshake> Lobby<H> {
         }
     }
 
+    /// Lets go of all who wait, because the door has been closed: nobody will hear them any more.
+    pub fn close(&self) {
+        let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(room) = &mut *room {
+            room.guests.clear();
+        }
+    }
+
     fn tell(&self, refusal: &Refusal) {
         #[cfg(feature = "tracing")]
         tracing::warn!(peer = %refusal.peer, reason = %refusal.reason, "a connection was refused");

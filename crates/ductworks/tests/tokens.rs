@@ -373,6 +373,23 @@ fn limits_are_agreed_on_and_codecs_compared() {
 }
 
 #[test]
+fn a_close_lets_go_of_those_who_are_in_their_handshake() {
+    let _watchdog = watchdog();
+    for listener in listeners(&ListenOptions::new()) {
+        let hello = said(Control::Hello(Hello::new(Mode::Token, 1, "", [1; 32])));
+        let mut half = dial(listener.address());
+        half.write_all(&hello).unwrap();
+        let mut silent = dial(listener.address());
+        why_nobody(&listener);
+        listener.close();
+        // The listener is still there, and nobody has to wait until it is not.
+        assert_eq!(rest_of(&mut half).len(), hello.len(), "its own hello");
+        assert_eq!(rest_of(&mut silent), b"");
+        drop(listener);
+    }
+}
+
+#[test]
 fn a_listener_that_does_not_accept_is_a_reason_and_no_hang() {
     let _watchdog = watchdog();
     for listener in listeners(&ListenOptions::new()) {
