@@ -1,6 +1,6 @@
-"""Messages of more bytes than 32 bits can count. `make test-huge` runs this; it needs 12 GiB of memory.
+"""Messages of more bytes than 32 bits can count. `make test-huge` runs this.
 
-The ends are two processes. Each prints what it took.
+It needs 12 GiB of memory. The ends are two processes; what they took is printed.
 """
 
 import json
@@ -77,6 +77,7 @@ duct.send_bytes(b"received")
 print(json.dumps([taken, peak()]))
 """
 )
+
 
 @pytest.fixture(autouse=True)
 def more_patience(monkeypatch):

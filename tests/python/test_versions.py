@@ -1,5 +1,6 @@
-"""Which version of the protocol is spoken: 1 with the original from PyPI, in either role, which never
-sees a byte of anything else; 2 between two of ours. What tells is the name or the API, never time."""
+"""Which version of the protocol is spoken: 1 with the original from PyPI, in either role, which
+never sees a byte of anything else; 2 between two of ours. What tells is the name or the API, never
+time."""
 
 import contextlib
 import itertools
@@ -7,12 +8,9 @@ import json
 import os
 import socket
 import struct
-import sys
-import threading
 
 import ductworks
 import pytest
-from ductworks.message_duct import MessageDuctChild, MessageDuctParent
 from support import PATIENCE, TESTS, TRANSPORTS, Background, eventually
 
 ECHO = TESTS / "echo_peer.py"
