@@ -111,8 +111,8 @@ fn a_parent_is_left(spoken: Spoken, transport: Transport, manner: Manner) {
         let shown = format!("{death:?}, {spoken:?}, {transport:?}, {manner:?}");
         let ticket = parent.listener.ticket();
         let mut peer = Peer::new(parent.dial(spoken), death, manner);
-        let greeting = (spoken != Spoken::V1)
-            .then(|| Greeting::client(ticket.token(), &TERMS, [1; 32], [0; 32]));
+        let greeting =
+            (spoken != Spoken::V1).then(|| Greeting::client(ticket.token(), &TERMS, [1; 32]));
         let greeted = greeting.map_or(Ok(()), |greeting| peer.shake_hands(greeting));
         if let Ok(()) = greeted {
             match parent.told.recv().unwrap() {
@@ -152,7 +152,7 @@ fn a_child_is_left(spoken: Spoken, transport: Transport, manner: Manner) {
         ask.send(trap.ticket()).unwrap();
         let mut peer = Peer::new((trap.accept)(), death, manner);
         let greeting = (spoken != Spoken::V1)
-            .then(|| Greeting::server(trap.admission.as_ref(), &TERMS, [2; 32], [0; 32]));
+            .then(|| Greeting::server(trap.admission.as_ref(), &TERMS, [2; 32]));
         let greeted = greeting.map_or(Ok(()), |greeting| peer.shake_hands(greeting));
         if let Ok(()) = greeted {
             let duct = told.recv().unwrap().unwrap();

@@ -164,6 +164,7 @@ impl Recording {
 pub(crate) const TERMS: Terms = Terms {
     limit: 1 << 20,
     codec: String::new(),
+    descriptors: false,
 };
 
 impl Spoken {
