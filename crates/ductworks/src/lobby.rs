@@ -341,7 +341,7 @@ impl<H: Handshake> Room<H> {
     }
 
     fn refuse(&mut self, guest: &Guest<H>, reason: impl Into<String>) {
-        let peer = transport::describe_peer(guest.connection.as_fd());
+        let peer = transport::describe_peer(guest.connection.as_fd(), guest.host);
         self.note(Refusal::new(peer, reason.into()));
     }
 

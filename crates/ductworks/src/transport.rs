@@ -3,6 +3,7 @@
 mod mark;
 #[cfg(not(feature = "tls"))]
 mod no_tls;
+mod option;
 pub(crate) mod private;
 mod tcp;
 #[cfg(feature = "tls")]
@@ -191,7 +192,7 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> Result<Accepted> {
     match prepare(socket.as_fd()) {
         Ok(()) => Ok(Accepted::Peer(socket)),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(Accepted::Stranger {
-            peer: describe_peer(socket.as_fd()),
+            peer: describe_peer(socket.as_fd(), None),
             reason: error.to_string(),
         }),
         // It was reset before it could be set up.
@@ -262,20 +263,22 @@ pub(crate) fn peer_host(socket: BorrowedFd<'_>) -> Option<IpAddr> {
         .map(|address| address.ip().to_canonical())
 }
 
-/// Who is at the other end of a socket, for a log.
-pub(crate) fn describe_peer(socket: BorrowedFd<'_>) -> String {
+/// Who is at the other end of a socket, for a log, or which host it was that is gone again.
+pub(crate) fn describe_peer(socket: BorrowedFd<'_>, host: Option<IpAddr>) -> String {
     let address = rustix::net::getpeername(socket).ok().flatten();
     if let Some(Ok(address)) = address.map(SocketAddr::try_from) {
         return address.to_string();
     }
     // Of other sockets the system knows no process, and zero is no id of one.
-    let process = match family(socket) {
-        Ok(AddressFamily::UNIX) => sockopt::socket_peercred(socket).ok(),
+    let peer = match family(socket) {
+        Ok(AddressFamily::UNIX) => option::peer_of(socket).ok(),
         _ => None,
     };
-    match process {
-        Some(peer) => format!("process {}", peer.pid.as_raw_nonzero()),
-        None => "somebody who is gone".into(),
+    match (peer, host) {
+        (None, Some(host)) => host.to_string(),
+        (Some(peer), _) if peer.pid > 0 => format!("process {}", peer.pid),
+        (Some(peer), _) => format!("a process of user {} that cannot be seen here", peer.uid),
+        (None, None) => "somebody who is gone".into(),
     }
 }
 

@@ -1,11 +1,12 @@
 //! A mark on a socket that tells what is spoken over it.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, sockopt};
 
+use super::option;
 use crate::error::{Error, Result};
 
 /// What a socket carries, written on the socket itself: it goes wherever the descriptor goes, by
@@ -51,7 +52,7 @@ impl Mark {
             (AddressFamily::UNIX, _) => {
                 sockopt::set_socket_linger(socket, Some(self.time())).map_err(io::Error::from)
             }
-            (_, Some(count)) => set_syn_count(socket, count),
+            (_, Some(count)) => option::set_syn_count(socket, count),
             (_, None) => Ok(()),
         };
         put.map_err(|e| Error::os("mark the socket", e))
@@ -75,46 +76,9 @@ impl Mark {
             let time = sockopt::socket_linger(socket).ok()??;
             return Self::ALL.into_iter().find(|mark| mark.time() == time);
         }
-        let count = syn_count(socket).ok();
+        let count = option::syn_count(socket).ok();
         Self::ALL
             .into_iter()
             .find(|mark| count.is_some() && mark.count() == count)
-    }
-}
-
-fn set_syn_count(socket: BorrowedFd<'_>, count: libc::c_int) -> io::Result<()> {
-    let len = size_of_val(&count) as libc::socklen_t;
-    // SAFETY: the system reads `len` bytes of `count`, which has so many.
-    let outcome = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_SYNCNT,
-            (&raw const count).cast(),
-            len,
-        )
-    };
-    match outcome {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-fn syn_count(socket: BorrowedFd<'_>) -> io::Result<libc::c_int> {
-    let mut count: libc::c_int = 0;
-    let mut len = size_of_val(&count) as libc::socklen_t;
-    // SAFETY: the system writes at most `len` bytes of `count`, which has so many.
-    let outcome = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_SYNCNT,
-            (&raw mut count).cast(),
-            &raw mut len,
-        )
-    };
-    match outcome {
-        0 => Ok(count),
-        _ => Err(io::Error::last_os_error()),
     }
 }

@@ -1,16 +1,15 @@
 //! TCP sockets.
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, Shutdown, SocketFlags, SocketType, sockopt};
 
-use super::Bound;
+use super::{Bound, option};
 use crate::address::Address;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -145,7 +144,7 @@ pub(crate) fn keep_alive(socket: BorrowedFd<'_>, patience: Duration) -> rustix::
 /// Whether something that was sent is on its way again, or asked after, and the other host has
 /// acknowledged nothing for this time. One that has no room and says so, however long, is not meant.
 pub(crate) fn is_unanswered(socket: BorrowedFd<'_>, patience: Duration) -> bool {
-    let Some(info) = tcp_info(socket) else {
+    let Ok(info) = option::tcp_info(socket) else {
         return false;
     };
     let is_retried = info.tcpi_unacked > 0 && info.tcpi_retransmits > 0;
@@ -153,23 +152,6 @@ pub(crate) fn is_unanswered(socket: BorrowedFd<'_>, patience: Duration) -> bool 
     let is_asked_after = info.tcpi_unacked == 0 && info.tcpi_probes > 1;
     let silent = Duration::from_millis(info.tcpi_last_ack_recv.into());
     (is_retried || is_asked_after) && silent >= patience
-}
-
-fn tcp_info(socket: BorrowedFd<'_>) -> Option<libc::tcp_info> {
-    let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
-    let mut len = libc::socklen_t::try_from(size_of::<libc::tcp_info>()).ok()?;
-    // SAFETY: the system writes at most `len` bytes of the place, whose bytes may have any values.
-    let outcome = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            info.as_mut_ptr().cast(),
-            &raw mut len,
-        )
-    };
-    // SAFETY: it was all zeros, which is a value of this type, and an older system leaves some so.
-    (outcome == 0).then(|| unsafe { info.assume_init() })
 }
 
 /// How long a closing end waits for the other host to take what was sent, when nothing of it gets on.

@@ -6,10 +6,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::private::PrivatePath;
-use super::{Bound, Wire};
+use super::{Bound, Wire, option};
 use crate::address::Address;
 use crate::error::{Error, ErrorKind, Result};
 use crate::process;
@@ -105,9 +105,9 @@ pub fn verify_peer(socket: BorrowedFd<'_>) -> Result<()> {
     if super::family(socket)? != AddressFamily::UNIX {
         return Ok(());
     }
-    let peer = sockopt::socket_peercred(socket)
-        .map_err(|e| Error::os("tell which user is at the other end", e))?;
-    let (expected, found) = (rustix::process::geteuid(), peer.uid);
+    let peer =
+        option::peer_of(socket).map_err(|e| Error::os("tell which user is at the other end", e))?;
+    let (expected, found) = (rustix::process::geteuid().as_raw(), peer.uid);
     if expected == found {
         return Ok(());
     }
@@ -115,8 +115,7 @@ pub fn verify_peer(socket: BorrowedFd<'_>) -> Result<()> {
         ErrorKind::PermissionDenied,
         format!(
             "expected the other end to run as user {}, but it runs as user {}",
-            expected.as_raw(),
-            found.as_raw()
+            expected, found
         ),
     ))
 }
