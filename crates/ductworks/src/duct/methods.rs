@@ -69,8 +69,9 @@ macro_rules! common_methods {
         }
 
         /// Sets the largest message, in bytes, that may be sent or received. A larger one to send
-        /// fails and leaves the duct usable; a larger one to receive closes it. The wire's own
-        /// limit is `u32::MAX`.
+        /// fails and leaves the duct usable; a larger one to receive closes it. What the two ends
+        /// have agreed on is a limit for sending in any case, and version 1 has one of its own,
+        /// `u32::MAX`.
         ///
         /// ```
         /// use ductworks::ErrorKind;
