@@ -311,7 +311,7 @@ impl<B: Body> Incoming<B> {
         };
         match usize::try_from(declared) {
             Ok(len) if len <= limit => {
-                let end = self.head_len.min(head + len);
+                let end = self.head_len.min(head.saturating_add(len));
                 self.len = Some(len);
                 self.carrier = Some(framing.descriptors(&self.head)).filter(|count| *count > 0);
                 Ok(append(&mut self.payload, &self.head[head..end]))
@@ -351,7 +351,7 @@ fn append<B: Body>(memory: &mut B, bytes: &[u8]) -> io::Result<()> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::V1;
+    use super::super::{Multiprocessing, V1, V2};
     use super::*;
 
     fn stream_of(messages: &[Vec<u8>]) -> Vec<u8> {
@@ -447,6 +447,20 @@ mod tests {
             }
         );
         assert_eq!(frame.payload.capacity(), 0);
+    }
+
+    #[test]
+    fn the_longest_length_of_all_is_an_incomplete_message_where_there_is_no_limit() {
+        let mut frame = Incoming::<Vec<u8>>::default();
+        let head = [0xff; 12];
+        assert_eq!(frame.push(&Multiprocessing, &head, usize::MAX), Ok(12));
+        assert_eq!(frame.declared(), Some(usize::MAX));
+
+        let mut frame = Incoming::<Vec<u8>>::default();
+        let mut short = V2.head(usize::MAX).unwrap().as_ref().to_vec();
+        short.resize(HEAD_MAX, b'a');
+        assert_eq!(frame.push(&V2, &short, usize::MAX), Ok(HEAD_MAX));
+        assert_eq!(frame.payload(), [b'a'; HEAD_MAX - 16]);
     }
 
     #[test]
