@@ -55,15 +55,20 @@ impl FromStr for Ticket {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        // A path may contain the sign too; what stands behind the last one is a token, or a part of
-        // the path.
-        if let Some((address, token)) = text.rsplit_once('#')
-            && (token.len() == 2 * Token::LEN || !address.starts_with(['/', 'u']))
-        {
-            let token = token.parse()?;
-            return Ok(Self::new(address.parse()?, Some(token)));
-        }
-        Ok(Self::new(text.parse()?, None))
+        let parts = if text.starts_with('/') || text.starts_with("unix:") {
+            // A path may contain the sign too; what stands behind the last one is a token, or a part
+            // of the path.
+            let parts = text.rsplit_once('#');
+            parts.filter(|(_, token)| token.len() == 2 * Token::LEN)
+        } else {
+            // No other address contains it, so an error never repeats what stands behind.
+            text.split_once('#')
+        };
+        let Some((address, token)) = parts else {
+            return Ok(Self::new(text.parse()?, None));
+        };
+        let token = token.parse()?;
+        Ok(Self::new(address.parse()?, Some(token)))
     }
 }
 
@@ -168,6 +173,15 @@ mod tests {
         for text in ["tcp:host:1#12", "tcp:host:1#", "tcp:host:1#zz"] {
             let error = text.parse::<Ticket>().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidAddress);
+        }
+        let secret = "ab".repeat(32);
+        for text in [
+            format!("tcp:host:1#{secret}tcp:host:1#{secret}"), // pasted twice
+            format!("udp:host:1#{secret}"),
+            format!("udp:host:1#{}", &secret[1..]),
+        ] {
+            let error = text.parse::<Ticket>().unwrap_err();
+            assert!(!error.to_string().contains("abab"), "{error}");
         }
         let slip = format!("unix:/run/duct#{}", "g".repeat(64));
         let error = slip.parse::<Ticket>().unwrap_err();
