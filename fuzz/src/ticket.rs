@@ -1,0 +1,75 @@
+//! The parser of tickets, and their secret.
+
+use ductworks::wire::Token;
+use ductworks::{Address, ErrorKind, Ticket};
+
+use crate::address;
+
+/// A text. What can be read as a ticket is written and read again as the same one, and nothing but its
+/// `Display` shows the token.
+pub fn run(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    match text.parse::<Ticket>() {
+        Ok(ticket) => {
+            check(&ticket);
+            address::check(ticket.address());
+            if let Some(token) = ticket.token() {
+                assert!(text.to_lowercase().ends_with(&token.to_string()));
+            }
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::InvalidAddress);
+            // What is no token is a part of the path, and no secret.
+            let is_path = text.starts_with('/') || text.starts_with("unix:");
+            let (known, secret) = match is_path {
+                true => text.rsplit_once('#').unwrap_or((text, "")),
+                false => text.split_once('#').unwrap_or((text, "")),
+            };
+            let is_token = secret.len() == 2 * Token::LEN;
+            let is_secret = is_token || !is_path && secret.len() > 8;
+            if is_secret && !known.contains(secret) {
+                let shown = format!("{error}{error:?}");
+                assert!(!shown.contains(secret), "{shown}");
+            }
+        }
+    }
+    let secret = text.bytes().fold(0x5a, |mixed: u8, byte| {
+        mixed.rotate_left(3).wrapping_add(byte)
+    });
+    for address in address::made_of(text) {
+        check(&Ticket::new(
+            address.clone(),
+            Some(Token::from([secret; 32])),
+        ));
+        // In a text without a token, what ends like one is taken for one.
+        if !ends_like_a_token(&address) {
+            check(&Ticket::new(address, None));
+        }
+    }
+}
+
+fn ends_like_a_token(address: &Address) -> bool {
+    let text = address.to_string();
+    text.rsplit_once('#')
+        .is_some_and(|(_, end)| end.len() == 2 * Token::LEN)
+}
+
+fn check(ticket: &Ticket) {
+    let text = ticket.to_string();
+    let again: Ticket = text.parse().expect("what is written can be read");
+    assert!(again == *ticket && again.to_string() == text);
+    let shown = format!("{ticket:?}{ticket:#?}");
+    match ticket.token() {
+        Some(token) => {
+            let secret = token.to_string();
+            assert_eq!(text, format!("{}#{secret}", ticket.address()));
+            let address = ticket.address().to_string();
+            assert!(address.contains(&secret) || !shown.contains(&secret));
+            assert!(shown.contains("#(..)"));
+            assert!(!format!("{token:?}{token:#?}").contains(&secret[..8]));
+        }
+        None => assert_eq!(text, ticket.address().to_string()),
+    }
+}

@@ -1,0 +1,4 @@
+//! Runs `challenge` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| ductworks_fuzz::challenge::run(data));
