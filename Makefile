@@ -17,19 +17,23 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 CARGO_TEST := cargo test --workspace --all-features
 
-.PHONY: demo test test-rust test-python test-pythons test-huge lint fmt bench docs package clean
+.PHONY: demo test test-rust test-fuzz test-python test-pythons test-huge fuzz lint fmt bench docs package clean
 
 demo: package
 	cargo build --release -p ductworks --example echo
 	$(BIN)/python examples/demo.py --rust-child target/release/examples/echo
 
 # The oldest and the newest Python that are found are tested beside the one of .venv.
-test: test-rust test-python
+test: test-rust test-fuzz test-python
 	sh scripts/test-pythons.sh --ends
 
 test-rust: $(BIN)/.tools
 	$(CARGO_TEST)
 	sh scripts/run-examples.sh
+
+# A short run of every fuzz target.
+test-fuzz:
+	sh scripts/fuzz.sh test
 
 test-python: package $(BIN)/.test-tools $(ORIGINAL_PYTHON)
 	$(BIN)/python -m pytest
@@ -43,10 +47,16 @@ test-huge: package $(BIN)/.test-tools
 	cargo test --release -p ductworks --test huge -- --ignored --nocapture --test-threads=1
 	$(BIN)/python -m pytest tests/python/huge.py
 
+# Fuzzes each target for SECONDS, or with RUNS inputs; TARGETS="v2 handshake" names some.
+SECONDS := 60
+fuzz:
+	sh scripts/fuzz.sh run $(if $(RUNS),-runs=$(RUNS),-max_total_time=$(SECONDS)) $(TARGETS)
+
 lint: $(BIN)/.tools $(BIN)/.lint-tools
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features -- -D warnings
 	cargo clippy -p ductworks --lib -- -D warnings
+	cd fuzz && cargo fmt --check && cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -55,6 +65,7 @@ lint: $(BIN)/.tools $(BIN)/.lint-tools
 
 fmt: $(BIN)/.lint-tools
 	cargo fmt --all
+	cd fuzz && cargo fmt
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -83,7 +83,7 @@ fn pair(mut input: Input<'_>) {
     let [number, place, change] = input.array();
     let is_changed = change != 0 && number < 6;
     let (listener_nonce, client_nonce) = (input.array(), input.array());
-    let is_same = input.byte() % 2 == 0;
+    let is_same = input.byte() & 1 == 0;
     let key = input.text().as_bytes();
     let other = if is_same { key } else { input.rest() };
     let mut listener = Challenge::listener(key, listener_nonce);

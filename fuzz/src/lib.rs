@@ -15,8 +15,11 @@ pub mod ticket;
 pub mod v1;
 pub mod v2;
 
+/// What checks an input.
+pub type Run = fn(&[u8]);
+
 /// The name of each target, and what it runs.
-pub const TARGETS: [(&str, fn(&[u8])); 7] = [
+pub const TARGETS: [(&str, Run); 7] = [
     ("v1", v1::run),
     ("v2", v2::run),
     ("connection", connection::run),

@@ -22,7 +22,7 @@ fn between() -> impl Iterator<Item = Seed> {
         &[&b"\x02\0"[..], TERMS],
     );
     let (server, client, stranger) = (server.concat(), client.concat(), stranger.concat());
-    let relay = &b"\x04\0\x14\x01\x04\x02\x14\x03"[..];
+    let relay = &b"\x06\0\x16\x01\x06\x02\x16\x03"[..];
     let all = |name: &str, parts: &[&[u8]]| {
         let parts = [&[&b"\0"[..]], parts].concat();
         seed("handshake", format!("between-{name}"), &parts)
@@ -39,17 +39,26 @@ fn between() -> impl Iterator<Item = Seed> {
                 &client,
                 &server,
                 &client,
-                b"\x04\0\x24\x01\x14\x02\x34\x03",
-                b"\x04\x04\x24\x05",
+                b"\x06\0\x26\x01\x16\x02\x36\x03",
+                b"\x06\x04\x26\x05",
             ],
         ),
         all(
             "replayed",
-            &[b"\x01", &server, &client, relay, &server, b"\x24\0\x24\x02"],
+            &[b"\x01", &server, &client, relay, &server, b"\x26\0\x26\x02"],
         ),
         all(
             "reflected",
-            &[b"\0", &server, &client, b"\x04\0\x04\x01\x14\x01\x14\0"],
+            &[b"\0", &server, &client, b"\x06\0\x06\x01\x16\x01\x16\0"],
+        ),
+        all(
+            "own-proof",
+            &[
+                b"\0",
+                &server,
+                &client,
+                b"\x06\0\x04\0\x01\x06\x02\x05\0\x01\x16\x04",
+            ],
         ),
         all("changed", &[b"\0", &server, &client, b"\x0c\0\x1c\x01"]),
         all("stranger", &[b"\0", &server, &stranger, relay]),
@@ -59,11 +68,11 @@ fn between() -> impl Iterator<Item = Seed> {
         ),
         all(
             "made-up",
-            &[b"\0", &server, b"\x03", &hello(Mode::Token), b"\x04\0"],
+            &[b"\0", &server, b"\x03", &hello(Mode::Token), b"\x06\0"],
         ),
         all(
             "late-word",
-            &[b"\0", &server, &client, relay, b"\x04\0\x14\0"],
+            &[b"\0", &server, &client, relay, b"\x06\0\x16\0"],
         ),
     ]
     .into_iter()

@@ -1,10 +1,12 @@
 //! Somebody in between, who hears everything, and may hold back, repeat, mix up, change and make up what
 //! is said, but does not know the token.
 
+use std::num::NonZero;
 use std::sync::Arc;
 
 use ductworks::wire::{
-    Admission, Answer, CONTROL_LEN, Control, Greeting, Handshake, Secured, Terms, Token,
+    Admission, Answer, CONTROL_LEN, Control, Framing, Greeting, Handshake, Secured, Terms, Token,
+    V2,
 };
 
 use super::{agreement, control, terms, words};
@@ -74,6 +76,10 @@ impl World {
                 made_up.resize(CONTROL_LEN, 0);
                 self.words.push(made_up);
             }
+            kind @ (4 | 5) => {
+                let [hello, other] = input.array().map(usize::from);
+                self.forge(kind == 4, hello, other);
+            }
             kind => {
                 let (to, which) = (usize::from(step >> 4), usize::from(input.byte()));
                 if self.words.is_empty() || self.ends.is_empty() {
@@ -87,6 +93,27 @@ impl World {
                 self.tell(to % self.ends.len(), message);
             }
         }
+    }
+
+    /// Somebody's proof as a proof of one's own: in a proof, or in a hello that somebody has said.
+    fn forge(&mut self, is_proof: bool, hello: usize, other: usize) {
+        let Some(count) = NonZero::new(self.words.len()) else {
+            return;
+        };
+        let proof = match control(&self.words[other % count]) {
+            Some(Control::Hello(hello)) => hello.proof,
+            Some(Control::Proof(proof)) => proof,
+            _ => return,
+        };
+        let forged = match control(&self.words[hello % count]) {
+            _ if is_proof => Control::Proof(proof),
+            Some(Control::Hello(mut hello)) => {
+                hello.proof = proof;
+                Control::Hello(hello)
+            }
+            _ => return,
+        };
+        self.words.extend(V2.control(&forged).map(Vec::from));
     }
 
     fn add(&mut self, kind: u8, input: &mut Input<'_>) {
