@@ -48,6 +48,10 @@ fn challenge() -> impl Iterator<Item = Seed> {
         let told = [&b"\0\0"[..], key, &[message.len() as u8], message];
         seed("challenge", format!("client-{name}"), &told)
     };
+    let to_listener = |name: &str, message: &[u8]| {
+        let told = [&b"\0\x01"[..], key, &[message.len() as u8], message];
+        seed("challenge", format!("listener-{name}"), &told)
+    };
     let nonces = [0x11; 80];
     let change = |message: u8, place: u8| [1, message, place, 1];
     let pair = |name: &str, change: [u8; 4], rest: &[u8]| {
@@ -71,16 +75,12 @@ fn challenge() -> impl Iterator<Item = Seed> {
             "listener-reflected",
             &[b"\0\x01", key, b"\x80"],
         ),
-        seed(
-            "challenge",
-            "listener-wrong-mac",
-            &[b"\0\x01", key, b"\x28{sha256}", &nonce[..32]],
-        ),
-        seed(
-            "challenge",
-            "listener-bare-mac",
-            &[b"\0\x01", key, b"\x10", &nonce[..16]],
-        ),
+        to_listener("wrong-bare", &nonce[..16]),
+        to_listener("wrong-md5", &[b"{md5}", &nonce[..16]].concat()),
+        to_listener("wrong-sha256", &[b"{sha256}", &nonce[..32]].concat()),
+        to_listener("wrong-sha384", &[b"{sha384}", &[3; 48][..]].concat()),
+        to_listener("wrong-sha3_256", &[b"{sha3_256}", &nonce[..32]].concat()),
+        to_listener("wrong-sha3_384", &[b"{sha3_384}", &[3; 48][..]].concat()),
         seed(
             "challenge",
             "client-welcome-and-answer",

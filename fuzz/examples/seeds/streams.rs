@@ -103,6 +103,8 @@ fn messages(framing: &impl Framing) -> Vec<(&'static str, Vec<u8>)> {
         ("nothing", Vec::new()),
         ("empty", frame(framing, b"")),
         ("three", three.concat()),
+        ("five", frame(framing, b"12345")),
+        ("six", frame(framing, b"123456")),
         ("cut-payload", cut),
         ("cut-head", head),
         (
@@ -128,7 +130,8 @@ fn in_every_way(
 ) -> impl Iterator<Item = Seed> {
     streams.flat_map(move |(name, stream)| {
         let ways = match name {
-            "three" | "talk" => &[("", WHOLE), ("-pieces", PIECES), ("-limit", FIVE)][..],
+            "five" | "six" => &[("-limit", FIVE)][..],
+            "three" | "talk" => &[("", WHOLE), ("-pieces", PIECES), ("-limit", FIVE)],
             "claim" | "longest" => &[("", WHOLE), ("-flood", FLOOD)],
             _ => &[("", WHOLE)],
         };
