@@ -61,8 +61,13 @@ fuzz() {
 # Says where the last finding lies, and fails.
 found() {
     # shellcheck disable=SC2012  # libFuzzer's names have no spaces.
-    file=$(ls -t "findings/$1"/* | head -n 1)
-    echo "$1: a finding, fuzz/$file. To run it again: sh scripts/fuzz.sh again $1 fuzz/$file" >&2
+    file=$(ls -t "findings/$1" | head -n 1)
+    if [ -z "$file" ]; then
+        echo "$1: expected the target to run, and it failed without a finding; what it said is above" >&2
+    else
+        file=fuzz/findings/$1/$file
+        echo "$1: a finding, $file. To run it again: sh scripts/fuzz.sh again $1 $file" >&2
+    fi
     exit 1
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::TARGETS;
 
 /// How many inputs are made up for each target.
-const MADE_UP: usize = 20_000;
+const MADE_UP: usize = 10_000;
 
 fn kept(target: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
