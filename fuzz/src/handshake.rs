@@ -20,11 +20,12 @@ pub fn run(bytes: &[u8]) {
     }
 }
 
-/// A limit and a codec's name.
-fn terms(input: &mut Input<'_>) -> Terms {
+/// A limit and a codec's name; whether descriptors are taken is said elsewhere.
+fn terms(input: &mut Input<'_>, descriptors: bool) -> Terms {
     Terms {
         limit: input.number(),
         codec: input.text().into(),
+        descriptors,
     }
 }
 

@@ -15,9 +15,10 @@ pub fn run(bytes: &[u8]) {
             Said::Message(message, len) => {
                 let frame;
                 (frame, rest) = rest.split_at(*len);
-                let head = V2.head(message.len()).expect("it came");
-                assert_eq!(&frame[..2], &head.as_ref()[..2]);
-                assert_eq!(&frame[4..16], &head.as_ref()[4..]);
+                let count = V2.descriptors(frame);
+                assert_eq!(count, frame[3]);
+                let head = V2.head_with(message.len(), count.into());
+                assert_eq!(&frame[..16], head.expect("it came").as_ref());
                 assert_eq!(&frame[16..16 + message.len()], message);
                 frame
             }
@@ -68,7 +69,10 @@ fn verdict(bytes: &[u8], limit: usize) -> Verdict {
     if at(1).is_some_and(|kind| !kinds.contains(&kind)) {
         return Verdict::Malformed;
     }
-    if (2..8).any(|place| at(place).is_some_and(|reserved| reserved != 0)) {
+    let is_zero = |place: usize| at(place).is_none_or(|byte| byte == 0);
+    let most = if at(1) == Some(0x20) { 16 } else { 0 };
+    let descriptors = at(3).unwrap_or_default();
+    if !is_zero(2) || descriptors > most || !(4..8).all(is_zero) {
         return Verdict::Malformed;
     }
     if bytes.len() < 128 {
@@ -76,12 +80,17 @@ fn verdict(bytes: &[u8], limit: usize) -> Verdict {
     }
     let len = u64::from_be_bytes(bytes[8..16].try_into().expect("8 bytes"));
     if bytes[1] == 0x20 {
-        return match usize::try_from(len) {
-            Ok(len) if len <= limit && len.saturating_add(16).max(128) <= bytes.len() => {
-                Verdict::Whole((len + 16).max(128))
-            }
-            Ok(len) if len <= limit => Verdict::Part,
-            _ => Verdict::TooLarge,
+        if len > limit as u64 {
+            return Verdict::TooLarge;
+        }
+        let whole = len.saturating_add(16).max(128);
+        let place = usize::try_from(whole).unwrap_or(usize::MAX);
+        // Descriptors come with a zero of their own, behind the frame.
+        return match (descriptors, at(place)) {
+            (0, _) if bytes.len() >= place => Verdict::Whole(place),
+            (1.., Some(0)) => Verdict::Whole(place + 1),
+            (1.., Some(_)) => Verdict::Malformed,
+            _ => Verdict::Part,
         };
     }
     let body = &bytes[16..128];

@@ -87,6 +87,8 @@ fn honest() -> impl Iterator<Item = Seed> {
     vec![
         all("token", 3, &[0; 3], TERMS, ANY_TERMS),
         all("token-reusable", 7, &[0; 3], TERMS, TERMS),
+        all("descriptors", 0x33, &[0; 3], TERMS, TERMS),
+        all("descriptors-at-one-end", 0x13, &[0; 3], TERMS, TERMS),
         all("open", 0, &[0; 3], ANY_TERMS, TERMS),
         all("client-only", 1, &[0; 3], TERMS, TERMS),
         all("server-only", 2, &[0; 3], TERMS, TERMS),

@@ -73,6 +73,19 @@ pub(crate) fn v2() -> impl Iterator<Item = Seed> {
     talk.extend(frame(&V2, &[b'2'; 200]));
     talk.extend(control(&end));
     streams.push(("talk", talk));
+    for (name, len, carrier) in [
+        ("descriptors", 5, 0),
+        ("descriptors-long", 200, 0),
+        ("no-carrier", 5, 1),
+    ] {
+        let head = V2.head_with(len, 3);
+        let mut stream = head.map_or(Vec::new(), |head| head.as_ref().to_vec());
+        stream.resize(stream.len() + len, b'x');
+        stream.resize(stream.len().max(128), 0);
+        stream.push(carrier);
+        stream.extend(frame(&V2, b"next"));
+        streams.push((name, stream));
+    }
     let changed = |place: usize, to: u8| {
         let mut frame = control(&end);
         frame[place] = to;
@@ -131,7 +144,9 @@ fn in_every_way(
     streams.flat_map(move |(name, stream)| {
         let ways = match name {
             "five" | "six" => &[("-limit", FIVE)][..],
-            "three" | "talk" => &[("", WHOLE), ("-pieces", PIECES), ("-limit", FIVE)],
+            "three" | "talk" | "descriptors" | "descriptors-long" => {
+                &[("", WHOLE), ("-pieces", PIECES), ("-limit", FIVE)]
+            }
             "claim" | "longest" => &[("", WHOLE), ("-flood", FLOOD)],
             _ => &[("", WHOLE)],
         };

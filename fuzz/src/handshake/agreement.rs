@@ -6,6 +6,8 @@ use ductworks::wire::{CODEC_NAME_MAX, Hello, Terms};
 pub(super) fn check(agreed: &Terms, ours: &Terms, theirs: &Hello) {
     assert_eq!(agreed.limit, ours.limit.min(theirs.limit));
     assert_eq!(agreed.codec, theirs.codec());
+    let takes_them = theirs.capabilities & Hello::DESCRIPTORS != 0;
+    assert_eq!(agreed.descriptors, ours.descriptors && takes_them);
     assert!(is_match(&ours.codec, theirs.codec()), "the codecs differ");
 }
 

@@ -16,7 +16,7 @@ pub(super) fn run(mut input: Input<'_>) {
     let flags = input.byte();
     let (is_server, has_token) = (flags & 1 != 0, flags & 2 != 0);
     let piece_len = usize::from(input.byte()).max(1);
-    let ours = terms(&mut input);
+    let ours = terms(&mut input, flags & 8 != 0);
     let stream = input.rest();
 
     let token = Token::from([7; 32]);

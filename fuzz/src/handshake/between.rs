@@ -121,8 +121,9 @@ impl World {
             return;
         }
         let number = self.ends.len() as u8;
-        let session = input.byte() % 2;
-        let terms = terms(input);
+        let flags = input.byte();
+        let session = flags & 1;
+        let terms = terms(input, flags & 2 != 0);
         let wrong = Token::from([8; 32]);
         let mut greeting = match kind {
             0 => Greeting::server(Some(&self.admission), &terms, [number; 32]),

@@ -15,7 +15,8 @@ pub(super) fn run(mut input: Input<'_>) {
     let (is_reusable, is_moved) = (flags & 4 != 0, flags & 8 != 0);
     let [message, place, change] = input.array();
     let is_changed = change != 0 && message < 4;
-    let (client_terms, server_terms) = (terms(&mut input), terms(&mut input));
+    let client_terms = terms(&mut input, flags & 16 != 0);
+    let server_terms = terms(&mut input, flags & 32 != 0);
 
     let token = Token::from([7; 32]);
     let admission = Arc::new(Admission::new(token.clone(), is_reusable));
@@ -63,6 +64,7 @@ pub(super) fn run(mut input: Input<'_>) {
         if let Some(agreed) = agreed {
             assert!(agreed.limit <= own.limit);
             assert!(is_match(&own.codec, &agreed.codec));
+            assert!(own.descriptors || !agreed.descriptors);
         }
     }
     let is_proved = tokens == (true, true);
@@ -81,6 +83,7 @@ pub(super) fn run(mut input: Input<'_>) {
             Some(Terms {
                 limit,
                 codec: told(codec).into(),
+                descriptors: client_terms.descriptors && server_terms.descriptors,
             })
         };
         assert_eq!(
