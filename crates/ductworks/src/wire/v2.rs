@@ -85,13 +85,18 @@ impl Framing for V2 {
             let fault = "the kind is unknown";
             return Err(Violation::Malformed { kind, fault });
         }
+        // Byte after byte, so that the same is told however they arrive.
         let has_count = count != 0 && kind != Self::MESSAGE;
-        if flags != 0 || has_count || reserved != [0; 4] {
-            let fault = "a reserved byte of the head is not zero";
-            return Err(Violation::Malformed { kind, fault });
-        }
-        if usize::from(count) > Self::DESCRIPTORS_MAX {
-            let fault = "more than 16 descriptors are announced";
+        let fault = if flags != 0 || has_count {
+            Some("a reserved byte of the head is not zero")
+        } else if usize::from(count) > Self::DESCRIPTORS_MAX {
+            Some("more than 16 descriptors are announced")
+        } else if reserved != [0; 4] {
+            Some("a reserved byte of the head is not zero")
+        } else {
+            None
+        };
+        if let Some(fault) = fault {
             return Err(Violation::Malformed { kind, fault });
         }
         let Some(frame) = bytes.first_chunk::<CONTROL_LEN>() else {
@@ -275,6 +280,13 @@ mod tests {
         ] {
             assert!(matches!(V2.parse(head), Err(Violation::Malformed { .. })));
         }
+    }
+
+    #[test]
+    fn of_two_faults_in_a_head_the_first_is_told_however_the_bytes_arrive() {
+        let head = b"\xd2\x20\0\xff\xff\0\0\0";
+        assert!(V2.parse(head).is_err());
+        assert_eq!(V2.parse(&head[..4]), V2.parse(head));
     }
 
     #[test]
