@@ -105,7 +105,8 @@ impl Case {
         ended(said, end)
     }
 
-    /// The same through `fill`, from a reader that gives less than it is asked for, and fails between.
+    /// The same through `fill`, from a reader that gives less than it is asked for, and fails between,
+    /// and into memory that has room for more.
     fn fill(&self, framing: &impl Framing) -> Heard {
         let mut frame = Incoming::<Measured>::default();
         let mut said = Vec::new();
@@ -117,6 +118,9 @@ impl Case {
             let ready = if cut % 2 == 0 { rest.len() } else { 0 };
             Measured::expect(ready);
             frame.expect(ready);
+            if frame.is_fresh() && cut % 3 == 0 {
+                frame.recycle(Measured::roomy());
+            }
             if cut % 7 == 0 {
                 let (missing, there) = (frame.missing(framing), frame.payload().len());
                 let step = frame.fill(framing, self.limit, cut, |_| {

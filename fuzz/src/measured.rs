@@ -24,6 +24,11 @@ impl Measured {
         READY.set(ready);
     }
 
+    /// Memory that was made for a larger message.
+    pub(crate) fn roomy() -> Self {
+        Self(Vec::with_capacity(2048))
+    }
+
     pub(crate) fn into_vec(self) -> Vec<u8> {
         self.0
     }

@@ -93,6 +93,7 @@ pub(crate) fn v2() -> impl Iterator<Item = Seed> {
     };
     streams.push(("unknown-kind", changed(1, 0x7f)));
     streams.push(("reserved-byte", changed(6, 1)));
+    streams.push(("two-faults", b"\xd2\x20\0\xff\xff\0\0\0".to_vec()));
     streams.push(("wrong-length", changed(15, 16)));
     streams.push(("unknown-flag", changed(16, 4)));
     streams.push(("padding", changed(127, 1)));
@@ -144,7 +145,7 @@ fn in_every_way(
     streams.flat_map(move |(name, stream)| {
         let ways = match name {
             "five" | "six" => &[("-limit", FIVE)][..],
-            "three" | "talk" | "descriptors" | "descriptors-long" => {
+            "three" | "talk" | "two-faults" | "descriptors" | "descriptors-long" => {
                 &[("", WHOLE), ("-pieces", PIECES), ("-limit", FIVE)]
             }
             "claim" | "longest" => &[("", WHOLE), ("-flood", FLOOD)],
