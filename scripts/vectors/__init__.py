@@ -1,0 +1,1 @@
+"""The test vectors of the protocol; scripts/make-vectors.py writes them."""
