@@ -119,7 +119,7 @@ impl Admission {
 /// one role is none of the other, that of one handshake is none of the next, and nobody in between
 /// can change a hello.
 ///
-/// Source: `docs/protocol.md`.
+/// Source: `docs/handshake.md`.
 ///
 /// ```
 /// use ductworks::wire::{Admission, Answer, Greeting, Handshake, Terms, Token};
