@@ -1,4 +1,4 @@
-"""What travels between the ends of a Pipe, against docs/protocol.md, and ends that break it."""
+"""What travels between the ends of a Pipe, against docs/other-wires.md, and ends that break it."""
 
 import multiprocessing
 import os

@@ -1,6 +1,6 @@
 //! Pickles, with large buffers beside them.
 //!
-//! The format is described in docs/protocol.md, "Pickles with buffers".
+//! The format is described in docs/other-wires.md, "Pickles with buffers".
 
 mod plain;
 
