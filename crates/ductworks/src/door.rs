@@ -260,7 +260,7 @@ impl Door {
     }
 }
 
-fn epoll_instance() -> Result<OwnedFd> {
+pub(crate) fn epoll_instance() -> Result<OwnedFd> {
     epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|e| Error::os("make an epoll instance", e))
 }
 

@@ -10,18 +10,21 @@ use rustix::event::epoll;
 
 use crate::channel::Channel;
 use crate::connection::Connection;
-use crate::door::{Door, Knock, Refusal, watch};
+use crate::door::{Door, Knock, Refusal, epoll_instance, watch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::{Deadline, Interest, Queue, Wait};
 use crate::process;
 use crate::transport::{self, Progress, Session, Wire};
 use crate::wire::{Answer, Handshake};
 
-/// How many may wait at the same time. Where more come, the one that has waited longest has to go.
+/// How many may wait at the same time.
 const GUESTS_MAX: usize = 64;
 
-/// How many of these may be of one host on the network.
+/// How many of these may be of one host on the network without being the first to go.
 const GUESTS_OF_A_HOST_MAX: usize = 8;
+
+/// How long everybody may stay, however many come: time enough for a handshake with somebody who speaks.
+const GRACE: Duration = Duration::from_millis(250);
 
 /// Accepts the connections at a [`Door`] that pass a handshake.
 ///
@@ -90,6 +93,7 @@ struct Room<H: Handshake> {
 
 struct Guest<H: Handshake> {
     connection: Connection,
+    since: Instant,
     until: Option<Instant>,
     host: Option<IpAddr>,
     /// Nothing until the connection is as safe as its address says: those who come no further are to
@@ -217,6 +221,9 @@ impl<H: Handshake> Lobby<H> {
     fn serve(&self, room: &mut Room<H>, door: &Door) -> Result<Option<Admitted<H>>> {
         // Not for as long as somebody goes on connecting: the guests are to be heard as well.
         for _ in 0..GUESTS_MAX {
+            if !room.make_way(door) {
+                break;
+            }
             let (socket, wire) = match door.next()? {
                 Some(Knock::Peer(socket, wire)) => (socket, wire),
                 Some(Knock::Stranger(refusal)) => {
@@ -233,7 +240,6 @@ impl<H: Handshake> Lobby<H> {
             }
             let connection = Connection::new(socket, self.secure.as_ref().map(|secure| secure()));
             let mut guest = Guest::new(connection, self.patience);
-            room.make_way(door, guest.host);
             // It may have to hear something first.
             match guest.secure(&self.make) {
                 Ok(()) => room.add(door, guest)?,
@@ -313,31 +319,59 @@ impl<H: Handshake> Room<H> {
         }
         // The room's own may be replaced while this thread sleeps.
         let own = self.own.as_ref().map(OwnedFd::try_clone).transpose();
-        let own = own.map_err(|e| Error::os("wait for connections", e))?;
+        let mut own = own.map_err(|e| Error::os("wait for connections", e))?;
+        let mut next = self.guests.iter().filter_map(|guest| guest.until).min();
+        if self.is_full() {
+            // Who is at the door has to wait until one of these goes, or has had time enough.
+            own = Some(self.guests_alone()?);
+            let way = self.guests.first().map(|guest| guest.since + GRACE);
+            next = next.min(way).or(way);
+        }
         let last = self.last_refusal.clone();
         Ok(Served::Nobody {
             own,
-            next: self.guests.iter().filter_map(|guest| guest.until).min(),
+            next,
             refusals: last.map(|last| (self.refusals, last)),
         })
     }
 
-    /// Makes room for one more, at the cost of who has waited longest.
-    fn make_way(&mut self, door: &Door, host: Option<IpAddr>) {
-        let of_this_host = |guest: &Guest<H>| host.is_some() && guest.host == host;
-        let count = self
-            .guests
-            .iter()
-            .filter(|guest| of_this_host(guest))
-            .count();
-        let oldest = match count >= GUESTS_OF_A_HOST_MAX {
-            true => self.guests.iter().position(of_this_host),
-            false => (self.guests.len() >= GUESTS_MAX).then_some(0),
-        };
-        if let Some(oldest) = oldest {
-            let guest = self.remove(door, oldest);
-            self.refuse(&guest, "it kept others waiting");
+    /// Makes room for one more, if there is none, at the cost of who has waited longest. Not at the cost of
+    /// those who have just come: they may be as honest as whoever is at the door, who can wait there.
+    fn make_way(&mut self, door: &Door) -> bool {
+        if !self.is_full() {
+            return true;
         }
+        let now = Instant::now();
+        let had_time = |guest: &&Guest<H>| now.duration_since(guest.since) >= GRACE;
+        // They are in the order of their coming.
+        let old: Vec<_> = self.guests.iter().take_while(had_time).collect();
+        let is_of_a_crowd = |guest: &&Guest<H>| {
+            let of_this_host = self.guests.iter().filter(|each| each.host == guest.host);
+            guest.host.is_some() && of_this_host.count() > GUESTS_OF_A_HOST_MAX
+        };
+        let Some(index) = old
+            .iter()
+            .position(is_of_a_crowd)
+            .or((!old.is_empty()).then_some(0))
+        else {
+            return false;
+        };
+        let guest = self.remove(door, index);
+        self.refuse(&guest, "it kept others waiting");
+        true
+    }
+
+    fn is_full(&self) -> bool {
+        self.guests.len() >= GUESTS_MAX
+    }
+
+    /// What is ready when one of the guests has something to say, whoever is at the door.
+    fn guests_alone(&self) -> Result<OwnedFd> {
+        let ready = epoll_instance()?;
+        for guest in &self.guests {
+            watch(&ready, &guest.connection)?;
+        }
+        Ok(ready)
     }
 
     fn refuse(&mut self, guest: &Guest<H>, reason: impl Into<String>) {
@@ -371,10 +405,12 @@ impl<H: Handshake> Room<H> {
 
 impl<H: Handshake> Guest<H> {
     fn new(connection: Connection, patience: Duration) -> Self {
+        let now = Instant::now();
         Self {
             host: transport::peer_host(connection.as_fd()),
             connection,
-            until: Instant::now().checked_add(patience),
+            since: now,
+            until: now.checked_add(patience),
             talk: None,
         }
     }

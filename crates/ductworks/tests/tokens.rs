@@ -104,6 +104,38 @@ fn an_address_alone_does_not_admit_and_its_refusal_does_not_use_the_token_up() {
 }
 
 #[test]
+fn a_hundred_children_who_come_before_the_first_is_accepted_all_get_in() {
+    let _watchdog = watchdog();
+    for listener in listeners(&ListenOptions::new().reusable(true)) {
+        let token = listener.ticket().token().cloned().unwrap();
+        let children: Vec<_> = (0..100)
+            .map(|_| {
+                let mut child = dial(listener.address());
+                let mut client = Greeting::client(Some(&token), &Terms::default(), [1; 32]);
+                child.write_all(&client.opening().unwrap()).unwrap();
+                child
+            })
+            .collect();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for mut child in children {
+                    let mut client = Greeting::client(Some(&token), &Terms::default(), [1; 32]);
+                    client.opening();
+                    let Answer::Next(proof) = client.answer(&read_block(&mut child)) else {
+                        panic!("the listener knows the token");
+                    };
+                    child.write_all(&proof).unwrap();
+                    assert_eq!(read_block(&mut child), said(Control::Accept));
+                }
+            });
+            for _ in 0..100 {
+                listener.accept_timeout(PATIENCE).unwrap();
+            }
+        });
+    }
+}
+
+#[test]
 fn a_ticket_admits_once_unless_it_is_reusable() {
     let _watchdog = watchdog();
     for listener in listeners(&ListenOptions::new()) {
