@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::*;
 use ductworks::wire::{
@@ -295,13 +295,13 @@ fn a_man_in_the_middle_who_changes_any_byte_of_a_hello_gets_nobody_in() {
 #[test]
 fn an_honest_child_gets_in_within_a_second_beside_64_that_stall() {
     let _watchdog = watchdog();
-    for listener in listeners(&ListenOptions::new()) {
-        let stalled: Vec<_> = (0..64).map(|_| dial(listener.address())).collect();
-        let begun = Instant::now();
-        assert_honest_child_gets_in(&listener);
-        // What the issue asks for, and a thousand times what it takes.
-        assert!(begun.elapsed() < Duration::from_secs(1));
-        drop(stalled);
+    for number in [0, 1] {
+        within_a_second(|| {
+            let listener = &listeners(&ListenOptions::new())[number];
+            let stalled: Vec<_> = (0..64).map(|_| dial(listener.address())).collect();
+            assert_honest_child_gets_in(listener);
+            drop(stalled);
+        });
     }
 }
 
