@@ -206,7 +206,7 @@ impl Duct {
     /// where it speaks version 1 of the protocol, which has no word for this.
     ///
     /// Messages of the other direction are not received here meanwhile: where some may stand in front
-    /// of the answer, another thread has to receive them.
+    /// of the answer, another thread has to receive them. An end that has finished sending cannot answer.
     #[pyo3(signature = (timeout = None))]
     fn drain(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
         let until = deadline(timeout)?;

@@ -295,6 +295,22 @@ fn draining_returns_when_the_other_end_has_received_everything_and_not_before() 
 }
 
 #[test]
+fn an_end_that_has_finished_cannot_answer_a_drain_and_the_error_says_so() {
+    let _watchdog = watchdog();
+    let (a, b) = ductworks::pair().unwrap();
+    a.finish().unwrap();
+    b.send(&1).unwrap();
+    assert_eq!(a.recv::<u8>().unwrap(), 1);
+    let error = b.drain(PATIENCE).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.unreceived()),
+        (ErrorKind::Undrained, Some(1))
+    );
+    assert!(error.to_string().contains("finished sending"), "{error}");
+    assert!(!error.to_string().contains("went away"), "{error}");
+}
+
+#[test]
 fn two_ends_that_drain_at_the_same_time_answer_each_other() {
     let _watchdog = watchdog();
     let (a, b) = ductworks::pair().unwrap();

@@ -21,6 +21,8 @@ pub(super) struct Peer {
     pub(super) limit: AtomicU64,
     /// It has said farewell, and nothing else since.
     pub(super) left: AtomicBool,
+    /// It has said that nothing follows in its direction, so that it can answer nothing either.
+    finished: AtomicBool,
     /// It takes descriptors.
     pub(super) takes_descriptors: AtomicBool,
     /// How many of this end's messages it has said to have received.
@@ -32,6 +34,7 @@ impl Default for Peer {
         Self {
             limit: AtomicU64::new(u64::MAX),
             left: AtomicBool::new(false),
+            finished: AtomicBool::new(false),
             takes_descriptors: AtomicBool::new(false),
             confirmed: AtomicU64::new(0),
         }
@@ -159,8 +162,11 @@ impl<F: Framing, B: Body> Channel<F, B> {
                 shared,
                 process,
                 received,
-                ..
+                finish,
             } => {
+                if finish {
+                    self.peer.finished.store(true, Ordering::Relaxed);
+                }
                 // What this very process said of its own copy tells nothing of the other one.
                 if !(shared && process == process::identity()) {
                     self.peer.left.store(true, Ordering::Relaxed);
@@ -314,6 +320,9 @@ impl<F: Framing, B: Body> Channel<F, B> {
     fn undrained(&self, error: Error, sent: u64) -> Error {
         let why = match error.kind() {
             ErrorKind::TimedOut | ErrorKind::WouldBlock => "until the time was up",
+            ErrorKind::Disconnected if self.peer.finished.load(Ordering::Relaxed) => {
+                "when the other end finished sending; since then it cannot tell what it receives"
+            }
             ErrorKind::Disconnected
             | ErrorKind::PeerDied
             | ErrorKind::Reset

@@ -293,7 +293,8 @@ macro_rules! sending_methods {
         /// them any more.
         ///
         /// Messages in the other direction are not received here meanwhile. Where some may stand in
-        /// front of the answer, another thread has to receive them.
+        /// front of the answer, another thread has to receive them. An end that has
+        /// [finished](Self::finish) sending cannot answer: what it receives after that nobody is told.
         ///
         /// # Errors
         ///
