@@ -1,7 +1,8 @@
 //! Where those who have connected wait until they have proved themselves.
 
+mod guest;
+
 use std::fmt;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,10 +13,11 @@ use crate::channel::Channel;
 use crate::connection::Connection;
 use crate::door::{Door, Knock, Refusal, epoll_instance, watch};
 use crate::error::{Error, ErrorKind, Result};
-use crate::gate::{Deadline, Interest, Queue, Wait};
+use crate::gate::{Interest, Queue, Wait};
 use crate::process;
-use crate::transport::{self, Progress, Session, Wire};
+use crate::transport::{self, Session, Wire};
 use crate::wire::{Answer, Handshake};
+use guest::{Guest, Outcome};
 
 /// How many may wait at the same time.
 const GUESTS_MAX: usize = 64;
@@ -89,31 +91,6 @@ struct Room<H: Handshake> {
     /// How many were refused in all, and the last of them.
     refusals: u64,
     last_refusal: Option<Refusal>,
-}
-
-struct Guest<H: Handshake> {
-    connection: Connection,
-    since: Instant,
-    until: Option<Instant>,
-    host: Option<IpAddr>,
-    /// Nothing until the connection is as safe as its address says: those who come no further are to
-    /// cost little.
-    talk: Option<Box<Talk<H>>>,
-}
-
-/// A handshake, and what it goes through.
-struct Talk<H: Handshake> {
-    channel: Channel<H::Framing>,
-    handshake: H,
-}
-
-const GONE: &str = "it went away in its handshake";
-
-/// What became of a guest.
-enum Outcome {
-    Waits,
-    Accepted,
-    Refused(String),
 }
 
 impl<H: Handshake> fmt::Debug for Lobby<H> {
@@ -255,11 +232,10 @@ impl<H: Handshake> Lobby<H> {
                     room.refuse(&guest, reason);
                 }
                 Outcome::Accepted => {
-                    let guest = room.remove(door, index);
-                    let mut handshake = guest.talk.map(|talk| talk.handshake);
+                    let (connection, mut handshake) = room.remove(door, index).into_parts();
                     handshake.iter_mut().for_each(Handshake::admitted);
                     return Ok(Some(Admitted {
-                        connection: guest.connection,
+                        connection,
                         handshake,
                     }));
                 }
@@ -400,104 +376,6 @@ impl<H: Handshake> Room<H> {
         // Closing alone would not do where a forked process holds a copy.
         let _ = epoll::delete(self.ready(door), &guest.connection);
         guest
-    }
-}
-
-impl<H: Handshake> Guest<H> {
-    fn new(connection: Connection, patience: Duration) -> Self {
-        let now = Instant::now();
-        Self {
-            host: transport::peer_host(connection.as_fd()),
-            connection,
-            since: now,
-            until: now.checked_add(patience),
-            talk: None,
-        }
-    }
-
-    /// Goes on with the encryption, and begins the handshake when that is there. Says why the guest has to
-    /// go, if it has.
-    fn secure(&mut self, make: impl FnOnce() -> Result<H>) -> Result<(), String> {
-        if self.talk.is_some() {
-            return Ok(());
-        }
-        let secured = match self.connection.link().progress() {
-            Ok(Progress::Done(secured)) => secured,
-            Ok(Progress::Needs(Interest::Readable)) => return Ok(()),
-            // So little always has room, unless nothing is read.
-            Ok(Progress::Needs(_)) => return Err(GONE.into()),
-            Err(error) => return Err(why(&error)),
-        };
-        let channel = Channel::default();
-        channel.set_message_limit(H::MESSAGE_MAX);
-        let mut handshake = make().map_err(|error| error.to_string())?;
-        handshake.bind(secured);
-        let mut talk = Talk { channel, handshake };
-        let opening = talk.handshake.opening();
-        let is_here = talk.says(&self.connection, opening);
-        self.talk = Some(Box::new(talk));
-        match is_here {
-            true => Ok(()),
-            false => Err(GONE.into()),
-        }
-    }
-
-    /// Takes what the guest has said, without waiting for more.
-    fn hear(&mut self, make: impl FnOnce() -> Result<H>) -> Outcome {
-        let outcome = match (self.secure(make), &mut self.talk) {
-            (Err(reason), _) => return Outcome::Refused(reason),
-            (Ok(()), None) => Outcome::Waits,
-            (Ok(()), Some(talk)) => talk.hear(&self.connection),
-        };
-        match outcome {
-            Outcome::Waits if self.until.is_some_and(|until| until <= Instant::now()) => {
-                Outcome::Refused("it was too slow with its handshake".into())
-            }
-            outcome => outcome,
-        }
-    }
-}
-
-impl<H: Handshake> Talk<H> {
-    fn hear(&mut self, connection: &Connection) -> Outcome {
-        loop {
-            let now = &mut Wait::until(Deadline::Now);
-            let message = match self.channel.receive(&connection.link(), now) {
-                Ok(message) => message,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Outcome::Waits,
-                Err(error) => return Outcome::Refused(why(&error)),
-            };
-            let (reply, end) = match self.handshake.answer(&message) {
-                Answer::Next(reply) => (Some(reply), None),
-                Answer::Accept(reply) => (reply, Some(Outcome::Accepted)),
-                Answer::Refuse { farewell, reason } => (farewell, Some(Outcome::Refused(reason))),
-            };
-            match (self.says(connection, reply), end) {
-                (_, Some(Outcome::Refused(reason))) => return Outcome::Refused(reason),
-                (false, _) => return Outcome::Refused(GONE.into()),
-                (true, Some(outcome)) => return outcome,
-                (true, None) => {}
-            }
-        }
-    }
-
-    /// Says something to the guest. Who does not listen to so little has no room for more.
-    fn says(&self, connection: &Connection, message: Option<Vec<u8>>) -> bool {
-        let Some(message) = message else {
-            return true;
-        };
-        let now = &mut Wait::until(Deadline::Now);
-        let sent = self.channel.send(&connection.link(), &[&message], now);
-        sent.is_ok() && !self.channel.has_unsent()
-    }
-}
-
-/// Why a guest is not heard any more. There was no duct yet whose end this could be.
-fn why(error: &Error) -> String {
-    match error.kind() {
-        ErrorKind::Disconnected | ErrorKind::Reset => GONE.into(),
-        ErrorKind::Truncated => format!("{GONE}, in the middle of what it said"),
-        _ => error.to_string(),
     }
 }
 

@@ -4,6 +4,7 @@
 //! however the bytes are split, and never asks for a byte beyond the end of the current frame;
 //! [`Outgoing`] keeps what is left of a frame of which only a part could be written.
 
+mod admission;
 mod body;
 #[cfg(feature = "multiprocessing")]
 mod challenge;
@@ -21,12 +22,13 @@ mod version;
 
 use std::fmt;
 
+pub use admission::Admission;
 pub use body::Body;
 #[cfg(feature = "multiprocessing")]
 pub use challenge::{Challenge, NONCE_LEN};
 pub use connection::Multiprocessing;
 pub use control::{CODEC_NAME_MAX, CONTROL_LEN, Control, Hello, Mode};
-pub use greeting::{Admission, Blocks, Greeting, Terms};
+pub use greeting::{Blocks, Greeting, Terms};
 pub use handshake::{Answer, Handshake, Secured};
 pub use incoming::{Incoming, Step};
 pub use outgoing::Outgoing;
