@@ -13,6 +13,8 @@ use crate::wire::Token;
 /// another host. It is a secret as a whole: not for a command line, which every user of the host can
 /// read. Its `Debug` does not show the token, whose memory is wiped when the ticket is dropped.
 ///
+/// A path that ends with `#` and 16 or more hexadecimal digits cannot be told from a ticket in text.
+///
 /// An address alone is a ticket as well, without a token; it admits where none is asked for.
 ///
 /// ```
@@ -59,7 +61,7 @@ impl FromStr for Ticket {
             // A path may contain the sign too; what stands behind the last one is a token, or a part
             // of the path.
             let parts = text.rsplit_once('#');
-            parts.filter(|(_, token)| token.len() == 2 * Token::LEN)
+            parts.filter(|(_, token)| looks_like_token(token))
         } else {
             // No other address contains it, so an error never repeats what stands behind.
             text.split_once('#')
@@ -70,6 +72,13 @@ impl FromStr for Ticket {
         let token = token.parse()?;
         Ok(Self::new(address.parse()?, Some(token)))
     }
+}
+
+/// Whether somebody meant a token, perhaps with a digit too few or too many: that is refused, and not shown
+/// in an error as a path would be.
+fn looks_like_token(text: &str) -> bool {
+    let is_long = text.len() >= Token::LEN / 2;
+    text.len() == 2 * Token::LEN || (is_long && text.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 impl fmt::Display for Ticket {
@@ -186,5 +195,11 @@ mod tests {
         let slip = format!("unix:/run/duct#{}", "g".repeat(64));
         let error = slip.parse::<Ticket>().unwrap_err();
         assert!(!error.to_string().contains("ggg"), "{error}");
+        for digits in [16, 63, 65, 128] {
+            let slip = format!("unix:/run/duct#{}", "ab".repeat(64).get(..digits).unwrap());
+            let error = slip.parse::<Ticket>().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidAddress);
+            assert!(!error.to_string().contains("abab"), "{error}");
+        }
     }
 }
