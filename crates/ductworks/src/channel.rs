@@ -147,11 +147,20 @@ impl<F: Framing, B: Body> Channel<F, B> {
                 let slept = self.gate.sleep(descriptor, queue, still_wanted, wait);
                 wait.deadline = until;
                 let is_ready = matches!(slept, Ok(true));
-                if !is_ready && stream.give_up(patience) {
+                if !is_ready
+                    && let Ok(_active) = self.gate.enter()
+                    && stream.give_up(patience)
+                {
                     let number = Errno::TIMEDOUT.raw_os_error();
                     self.lost.store(number, Ordering::SeqCst);
                 }
-                slept
+                match slept {
+                    // It was the look that was due, and not the caller's time.
+                    Err(error) if error.kind() == ErrorKind::TimedOut && until.allows_waiting() => {
+                        Ok(false)
+                    }
+                    slept => slept,
+                }
             }
         };
         slept.map(drop).map_err(|error| self.explain(error))

@@ -168,10 +168,7 @@ impl ConnectOptions {
         wait: &mut Wait<'_>,
     ) -> Result<Admitted<Greeting>> {
         let (address, token) = (ticket.address(), ticket.token());
-        self.keepalive.map_or(Ok(()), check_keepalive)?;
-        if self.v1 && address.is_tls() {
-            return Err(transport::v1_over_tls());
-        }
+        self.check(ticket)?;
         #[cfg(feature = "tls")]
         let session = match address.is_tls() {
             true => Some(Session::connecting(Connector::new(
@@ -212,6 +209,27 @@ impl ConnectOptions {
             connection,
             handshake,
         })
+    }
+
+    /// Checks that the options mean something with the ticket: one that is ignored could be the one that
+    /// somebody relies on.
+    fn check(&self, ticket: &Ticket) -> Result<()> {
+        let refuse = |fault: &'static str| Err(Error::new(ErrorKind::InvalidInput, fault));
+        let address = ticket.address();
+        self.keepalive.map_or(Ok(()), check_keepalive)?;
+        if self.v1 && address.is_tls() {
+            return Err(transport::v1_over_tls());
+        }
+        if self.v1 && ticket.token().is_some() {
+            return refuse(
+                "version 1 of the protocol knows no token: leave v1 out, or connect to the address alone",
+            );
+        }
+        #[cfg(feature = "tls")]
+        if !address.is_tls() && (self.identity.is_some() || self.roots.is_some()) {
+            return refuse("certificates are shown and asked for at tls: addresses only");
+        }
+        Ok(())
     }
 
     /// Connects a socket, for those who make something else of it than a duct. It is tried until the

@@ -139,6 +139,13 @@ impl<'a> Link<'a> {
         }
     }
 
+    /// Notes that the other end has proved itself, and may say more than it needs for that.
+    pub(crate) fn admit(&self) {
+        if let Some(session) = self.session {
+            session.admit();
+        }
+    }
+
     /// Waits until its encryption is there, where it has any.
     pub(crate) fn establish(&self, wait: &mut Wait<'_>) -> Result<Secured> {
         loop {

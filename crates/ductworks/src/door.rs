@@ -248,7 +248,8 @@ impl Door {
     /// `Closed`.
     pub fn close(&self) {
         if self.gate.close() {
-            for entry in &self.entries {
+            // In the opposite order of their making, as the names go.
+            for entry in self.entries.iter().rev() {
                 transport::bury(entry.socket.as_fd());
             }
         }

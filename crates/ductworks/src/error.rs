@@ -99,7 +99,11 @@ impl Error {
     /// ```
     #[must_use]
     pub fn refusal(kind: ErrorKind) -> Self {
-        Self::new(kind, "the caller refused the message")
+        let text = match kind {
+            ErrorKind::Closed => "this end has been closed",
+            _ => "the caller refused the message",
+        };
+        Self::new(kind, text)
     }
 
     /// The error for a message that does not fit into a buffer, sizes in bytes.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll;
 
 use crate::channel::Channel;
-use crate::connection::Connection;
+use crate::connection::{Connection, Link};
 use crate::door::{Door, Knock, Refusal, epoll_instance, watch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::{Interest, Queue, Wait};
@@ -170,7 +170,9 @@ impl<H: Handshake> Lobby<H> {
             wait.deadline = until;
             match slept {
                 Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::TimedOut => {
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) =>
+                {
                     over = (!until.allows_waiting()).then_some(error);
                 }
                 Err(error) => return Err(error),
@@ -234,6 +236,7 @@ impl<H: Handshake> Lobby<H> {
                 Outcome::Accepted => {
                     let (connection, mut handshake) = room.remove(door, index).into_parts();
                     handshake.iter_mut().for_each(Handshake::admitted);
+                    connection.link().admit();
                     return Ok(Some(Admitted {
                         connection,
                         handshake,
@@ -260,13 +263,18 @@ fn late(door: &Door, error: Option<Error>, refusals: Option<(u64, Refusal)>) -> 
         let passed = || Error::new(ErrorKind::TimedOut, "timed out");
         return door.late(error.unwrap_or_else(passed));
     };
+    let kind = error.map_or(ErrorKind::TimedOut, |error| error.kind());
+    let why = match kind {
+        ErrorKind::WouldBlock => "nobody is in at once",
+        _ => "timed out: nobody got in",
+    };
     let text = format!(
-        "timed out: nobody got in at {}; refused so far: {count}, the last of them {}: {}",
+        "{why} at {}; refused so far: {count}, the last of them {}: {}",
         door.address(),
         last.peer,
         last.reason
     );
-    Error::new(ErrorKind::TimedOut, text)
+    Error::new(kind, text)
 }
 
 impl<H: Handshake> Room<H> {
@@ -392,25 +400,31 @@ pub fn greet<H: Handshake>(
     mut handshake: H,
     wait: &mut Wait<'_>,
 ) -> Result<H> {
-    let channel = Channel::<H::Framing>::default();
-    channel.set_message_limit(H::MESSAGE_MAX);
     let stream = connection.link();
     handshake.bind(stream.establish(wait)?);
+    converse(&stream, &mut handshake, wait)?;
+    stream.admit();
+    Ok(handshake)
+}
+
+fn converse<H: Handshake>(stream: &Link<'_>, handshake: &mut H, wait: &mut Wait<'_>) -> Result<()> {
+    let channel = Channel::<H::Framing>::default();
+    channel.set_message_limit(H::MESSAGE_MAX);
     if let Some(opening) = handshake.opening() {
-        channel.send(&stream, &[&opening], wait)?;
+        channel.send(stream, &[&opening], wait)?;
     }
     loop {
-        let message = channel.receive(&stream, wait)?;
+        let message = channel.receive(stream, wait)?;
         match handshake.answer(&message) {
-            Answer::Next(reply) => channel.send(&stream, &[&reply], wait)?,
+            Answer::Next(reply) => channel.send(stream, &[&reply], wait)?,
             Answer::Accept(Some(reply)) => {
-                return channel.send(&stream, &[&reply], wait).map(|()| handshake);
+                return channel.send(stream, &[&reply], wait);
             }
-            Answer::Accept(None) => return Ok(handshake),
+            Answer::Accept(None) => return Ok(()),
             Answer::Refuse { farewell, reason } => {
                 if let Some(farewell) = farewell {
                     // The reason is what counts, whether they hear of it or not.
-                    let _ = channel.send(&stream, &[&farewell], wait);
+                    let _ = channel.send(stream, &[&farewell], wait);
                 }
                 return Err(Error::new(ErrorKind::PermissionDenied, reason));
             }

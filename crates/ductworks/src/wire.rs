@@ -198,11 +198,20 @@ pub enum Violation {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Magic { expected, found } => write!(
-                f,
-                "expected a message to begin with the magic byte 0x{expected:02x}, got \
-                 0x{found:02x}: the other end is no duct, or is out of step"
-            ),
+            Self::Magic { expected, found } => {
+                let why = match (*expected, *found) {
+                    (V2::MAGIC, V1::MAGIC) => "version 1 of the protocol; allow it with v1 on this side",
+                    (V1::MAGIC, V2::MAGIC) => "version 2 of the protocol; leave v1 out on this side",
+                    (_, 0x16) => "TLS; use a tls: address on this side",
+                    _ => "is no duct, or is out of step",
+                };
+                let verb = if why.starts_with("is ") { "" } else { "speaks " };
+                write!(
+                    f,
+                    "expected a message to begin with the magic byte 0x{expected:02x}, got \
+                     0x{found:02x}: the other end {verb}{why}"
+                )
+            }
             Self::TooLarge { declared, limit } => write!(
                 f,
                 "the other end announced a message of {declared} bytes, and the limit is {limit}; \

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, missing_docs)] // A failed unwrap is how a test fails.
 
+#[cfg(feature = "tls")]
+mod authority;
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -85,14 +87,101 @@ fn a_stranger_costs_less_than_8_kib() {
     tls::a_stranger_costs_less_than_8_kib();
 }
 
+#[test]
+fn roles() {
+    #[cfg(feature = "tls")]
+    play(&[("strangers", tls::be_strangers)]);
+}
+
 #[cfg(feature = "tls")]
 mod tls {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::process::Stdio;
     use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+    use std::time::Duration;
 
-    use ductworks::Listener;
-    use rustls::{ClientConfig, ClientConnection, RootCertStore, version::TLS13};
+    use ductworks::{ListenOptions, Listener};
+    use rustls::pki_types::{CertificateDer, pem::PemObject};
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, version::TLS13};
 
-    use super::cost;
+    use super::authority::Authority;
+    use super::common::*;
+    use super::{CROWD, IN_USE, cost};
+
+    /// In a process of its own: clients that go through TLS, say so much of what follows, and then nothing.
+    pub(super) fn be_strangers(argument: &str) {
+        let mut arguments = argument.splitn(3, ' ');
+        let mut next = || arguments.next().unwrap();
+        let (port, said, root) = (next(), next().parse::<usize>().unwrap(), next());
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_slice(root.as_bytes()).unwrap())
+            .unwrap();
+        let mut config = ClientConfig::builder_with_protocol_versions(&[&TLS13])
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"ductworks/2".to_vec()];
+        let config = Arc::new(config);
+        let mut strangers: Vec<_> = (0..CROWD)
+            .map(|_| {
+                let socket = TcpStream::connect(("127.0.0.1", port.parse().unwrap())).unwrap();
+                let name = "localhost".try_into().unwrap();
+                let session = ClientConnection::new(Arc::clone(&config), name).unwrap();
+                let mut stranger = StreamOwned::new(session, socket);
+                stranger.conn.complete_io(&mut stranger.sock).unwrap();
+                stranger
+            })
+            .collect();
+        for stranger in &mut strangers {
+            // A part of a record as long as one may be, or of a first word.
+            stranger
+                .sock
+                .write_all(&[b"\x17\x03\x03\x40\x11".as_slice(), &[7; 900]].concat()[..said])
+                .unwrap();
+        }
+        println!("ready");
+        let _ = std::io::stdin().read(&mut [0]);
+    }
+
+    fn cost_behind_tls(said: usize) -> usize {
+        let authority = Authority::new("ours");
+        let options = ListenOptions::new().identity(authority.identity("localhost"));
+        let listener = options.bind("tls:127.0.0.1:0").unwrap();
+        let port = listener.address().port().unwrap();
+        let before = IN_USE.load(Ordering::SeqCst);
+        let mut child = process("strangers", format!("{port} {said} {}", authority.root()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut answer = child.stdout.take().unwrap();
+        let heard = std::thread::scope(|scope| {
+            let heard = scope.spawn(|| {
+                let mut heard = String::new();
+                while !heard.contains("ready") {
+                    let mut byte = [0];
+                    answer.read_exact(&mut byte).unwrap();
+                    heard.push(char::from(byte[0]));
+                }
+            });
+            while !heard.is_finished() {
+                listener
+                    .accept_timeout(Duration::from_millis(20))
+                    .unwrap_err();
+            }
+            heard.join()
+        });
+        heard.unwrap();
+        listener
+            .accept_timeout(Duration::from_millis(100))
+            .unwrap_err();
+        let each = IN_USE.load(Ordering::SeqCst).saturating_sub(before) / CROWD;
+        drop(child.stdin.take());
+        assert_success(child);
+        each
+    }
 
     fn client_hello() -> Vec<u8> {
         let config = ClientConfig::builder_with_protocol_versions(&[&TLS13])
@@ -111,8 +200,13 @@ mod tls {
         for said in [vec![], endless, client_hello()] {
             let listener = Listener::bind("tls:127.0.0.1:0").unwrap();
             let each = cost(&listener, &said);
-            println!("{each} bytes each after {}", said.len());
             assert!(each < 8 * 1024, "{each} bytes each after {}", said.len());
+        }
+        for said in [0, 100, 905] {
+            let each = cost_behind_tls(said);
+            println!("behind TLS {each} bytes each after {said}");
+            // 7 KiB of it is what rustls needs.
+            assert!(each < 10 * 1024, "{each} bytes each after {said}");
         }
     }
 }

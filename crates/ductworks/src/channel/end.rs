@@ -235,7 +235,8 @@ impl<F: Framing, B: Body> Channel<F, B> {
             Ok(written) => written.unwrap_or(0),
             Err(_) => return, // The next send reports it.
         };
-        if written < frame.len() {
+        let is_out = written == frame.len() && self.flush_stream(stream).unwrap_or(true);
+        if !is_out {
             self.sending.store(process::id(), Ordering::SeqCst);
             rest.bytes.keep([&frame[written..]]);
             self.unsent.store(true, Ordering::SeqCst);
@@ -464,7 +465,10 @@ impl<F: Framing, B: Body> Channel<F, B> {
                 }
             }
         }
-        let _ = stream.flush();
+        if stream.flush().is_err() && !stretched {
+            stream.stretch();
+            let _ = stream.flush();
+        }
     }
 }
 

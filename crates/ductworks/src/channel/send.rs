@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -344,13 +345,23 @@ impl<F: Framing, B: Body> Channel<F, B> {
                 descriptors.clear();
                 Ok(true)
             }
+            // Too many of this user's are on their way, until somebody receives some; no descriptor
+            // tells when.
+            Err(error) if error.raw_os_error() == Some(Errno::TOOMANYREFS.raw_os_error()) => {
+                std::thread::sleep(Duration::from_millis(1));
+                Ok(false)
+            }
             Err(error) => self.write_failed(stream, error).map(|()| false),
         }
     }
 
     /// Hands to the system what the stream has taken. False if some of it has to wait.
-    fn flush_stream<S: Stream>(&self, stream: &S) -> Result<bool> {
-        match stream.flush() {
+    pub(super) fn flush_stream<S: Stream>(&self, stream: &S) -> Result<bool> {
+        let flushed = {
+            let _active = self.gate.enter().map_err(|error| self.explain(error))?;
+            stream.flush()
+        };
+        match flushed {
             Ok(()) => Ok(true),
             Err(error) => self.write_failed(stream, error).map(|()| false),
         }

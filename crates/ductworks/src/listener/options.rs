@@ -8,7 +8,7 @@ use crate::address::Address;
 use crate::channel::DEFAULT_MESSAGE_LIMIT;
 use crate::connection::check_keepalive;
 use crate::door::Door;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::lobby::Lobby;
 use crate::transport::{self, Wire};
 #[cfg(feature = "tls")]
@@ -169,8 +169,7 @@ impl ListenOptions {
         A::Error: Into<Error>,
     {
         let mut address = address.try_into().map_err(Into::into)?;
-        #[cfg(feature = "tls")]
-        self.refuse_anybody(&address)?;
+        self.check(&address)?;
         let secured = match address.is_tls() {
             true => Some(self.secure(&mut address)?),
             false => None,
@@ -195,15 +194,24 @@ impl ListenOptions {
         Ok(listener)
     }
 
-    /// Something has to be asked of those who come.
-    #[cfg(feature = "tls")]
-    fn refuse_anybody(&self, address: &Address) -> Result<()> {
-        if self.without_token && !(address.is_tls() && self.client_roots.is_some()) {
-            return Err(Error::new(
-                crate::ErrorKind::InvalidInput,
-                "without a token and without certificates of the clients at a tls: address, anybody would \
-                 be let in: ask for one of them",
-            ));
+    /// Checks that the options mean something at the address: one that is ignored could be the one that
+    /// somebody relies on.
+    fn check(&self, address: &Address) -> Result<()> {
+        let refuse = |fault: &'static str| Err(Error::new(ErrorKind::InvalidInput, fault));
+        self.keepalive.map_or(Ok(()), check_keepalive)?;
+        if self.advertise.is_some() && address.path().is_some() {
+            return refuse("a Unix address has no host that could be advertised");
+        }
+        #[cfg(feature = "tls")]
+        if !address.is_tls() && (self.identity.is_some() || self.client_roots.is_some()) {
+            return refuse("certificates are shown and asked for at tls: addresses only");
+        }
+        #[cfg(feature = "tls")]
+        if self.without_token && self.client_roots.is_none() {
+            return refuse(
+                "without a token and without certificates of the clients, which a tls: address can ask for, \
+                 anybody would be let in: ask for one of them",
+            );
         }
         Ok(())
     }
@@ -213,8 +221,7 @@ impl ListenOptions {
         let host = address.host()?;
         match &self.advertise {
             Some(host) => Some(host.clone()),
-            None if address.is_tls() => transport::host_instead_of(host),
-            None => None,
+            None => transport::host_instead_of(host),
         }
     }
 
@@ -229,7 +236,7 @@ impl ListenOptions {
         if let Some(other) = address.pin().filter(|other| **other != pin) {
             let text =
                 format!("bad address {address}: the key here has the pin {pin}, not {other}");
-            return Err(Error::new(crate::ErrorKind::InvalidAddress, text));
+            return Err(Error::new(ErrorKind::InvalidAddress, text));
         }
         let (host, port) = (
             address.host().unwrap_or_default(),
@@ -251,8 +258,7 @@ impl ListenOptions {
     /// As for [`Listener::bind_private`].
     pub fn bind_private(&self) -> Result<Listener> {
         let door = Door::bind_private(self.wires(), self.backlog)?;
-        #[cfg(feature = "tls")]
-        self.refuse_anybody(door.address())?;
+        self.check(door.address())?;
         self.listen(door)
     }
 
@@ -265,7 +271,6 @@ impl ListenOptions {
     }
 
     fn listen(&self, door: Door) -> Result<Listener> {
-        self.keepalive.map_or(Ok(()), check_keepalive)?;
         let admission = match self.v1 || self.without_token {
             true => None,
             false => Some(Arc::new(Admission::new(Token::generate()?, self.reusable))),

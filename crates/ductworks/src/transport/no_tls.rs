@@ -27,6 +27,10 @@ impl Session {
         match *self {}
     }
 
+    pub(crate) fn admit(&self) {
+        match *self {}
+    }
+
     pub(crate) fn read(&self, _: BorrowedFd<'_>, _: &mut [u8]) -> io::Result<usize> {
         match *self {}
     }

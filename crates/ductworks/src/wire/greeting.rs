@@ -286,8 +286,8 @@ impl Greeting {
         match (self.mismatch(), self.ours.mode) {
             (Some(mismatch), _) => mismatch,
             (None, Mode::Token) => {
-                "the other end refused the connection: the ticket is of another listener, or has been \
-                 used; the other end's log tells"
+                "the other end refused the connection: the ticket is of another listener or has been used, \
+                 or a certificate is asked for that it was not shown; the other end's log tells"
                     .into()
             }
             (None, Mode::Open) => {
@@ -367,6 +367,9 @@ impl Handshake for Greeting {
                     farewell: None,
                     reason,
                 }
+            }
+            (_, Control::Refused) => {
+                self.refuse("it refused: its ticket is of another listener, or has been used")
             }
             (_, other) => {
                 let reason = format!("it sent {} where the handshake has none", other.name());
@@ -499,7 +502,7 @@ mod tests {
         let mut b = server(Some(token()), &terms(1, ""));
         let (client_end, server_end) = talk(&mut a, &mut b);
         assert!(reason(client_end).contains("does not know the token"));
-        assert!(reason(server_end).contains("a refusal"));
+        assert!(reason(server_end).contains("has been used"));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! A certificate authority of the tests' own.
 
+#![allow(dead_code)] // No test uses all of it.
+
 use ductworks::{Identity, Roots};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,

@@ -22,8 +22,13 @@ const CLIENT_SAYS_MAX: usize = 4 * 1024;
 /// The same with certificates.
 const CLIENT_SHOWS_MAX: usize = 32 * 1024;
 
+/// What a client may say in the handshake that follows, in bytes, encrypted.
+const PROVES_MAX: usize = 1024;
+
 /// What a listener may say until it is known who it is, in bytes.
 const SERVER_SAYS_MAX: usize = 64 * 1024;
+
+const WENT_AWAY: &str = "the other end went away while TLS was set up";
 
 /// How many records without content are taken in one go: they are not to keep a call beyond its time.
 const EMPTY_MAX: usize = 64;
@@ -41,6 +46,10 @@ struct State {
     acceptor: Option<Acceptor>,
     inbound: Inbound,
     secured: Option<Box<Secured>>,
+    /// How many bytes had come when both ends had the keys.
+    spoken: Option<usize>,
+    /// The other end has proved itself, and may say what it wants.
+    is_admitted: bool,
     /// How it failed. Nothing that follows means anything.
     failure: Option<Box<(ErrorKind, String)>>,
     has_ended: bool,
@@ -74,6 +83,8 @@ impl Session {
                 acceptor,
                 inbound: Inbound::default(),
                 secured: None,
+                spoken: None,
+                is_admitted: false,
                 failure: None,
                 has_ended: false,
             }),
@@ -99,7 +110,19 @@ impl Session {
     /// Goes on with the handshake as far as it can without waiting.
     pub(crate) fn establish(&self, socket: BorrowedFd<'_>) -> Result<Progress> {
         let established = self.state().and_then(|mut state| state.establish(socket));
-        established.map_err(|error| Error::os("set up TLS", error))
+        established.map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
+                Error::new(ErrorKind::Disconnected, WENT_AWAY)
+            }
+            _ => Error::os("set up TLS", error),
+        })
+    }
+
+    /// Notes that the other end has proved itself.
+    pub(crate) fn admit(&self) {
+        if let Ok(mut state) = self.state() {
+            state.is_admitted = true;
+        }
     }
 
     pub(crate) fn read(&self, socket: BorrowedFd<'_>, place: &mut [u8]) -> io::Result<usize> {
@@ -189,17 +212,15 @@ impl State {
             }
             if self.tls.as_ref().is_some_and(|tls| !tls.is_handshaking()) {
                 self.secured = Some(Box::new(self.secure()?));
+                self.spoken = Some(self.inbound.total());
                 continue;
             }
             match self.next(socket, 0) {
                 Ok(Fetched::Some) => {}
                 Ok(Fetched::End) => {
-                    let text = "the other end went away while TLS was set up";
-                    return Err(Error::new(ErrorKind::Disconnected, text).into());
+                    return Err(Error::new(ErrorKind::Disconnected, WENT_AWAY).into());
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // Who knows for how long.
-                    self.inbound.shrink();
                     return Ok(Progress::Needs(Interest::Readable));
                 }
                 Err(error) => return Err(error),
@@ -256,7 +277,8 @@ impl State {
                 }
             }
         }
-        if self.inbound.is_empty() && self.decrypted().is_empty() {
+        // What has ended the stream stays in the socket: the end can be received again.
+        if self.inbound.is_empty() && self.decrypted().is_empty() && !self.has_ended {
             self.inbound.settle(socket);
         }
         Ok(filled)
@@ -321,6 +343,13 @@ impl State {
                 Ok(Fetched::End)
             }
             Ok(some) => Ok(some),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if !self.is_admitted {
+                    // Who knows for how long.
+                    self.inbound.shrink();
+                }
+                Err(error)
+            }
             Err(error) => Err(match error.downcast::<Error>() {
                 Ok(error) => self.fail(error.kind(), error.to_string()),
                 Err(error) => error,
@@ -330,8 +359,16 @@ impl State {
 
     /// How much the other end may still say, in bytes, until it is known who it is.
     fn allowance(&self) -> Option<usize> {
-        if self.secured.is_some() {
+        if self.is_admitted {
             return None;
+        }
+        match (self.spoken, &self.acceptor) {
+            (Some(spoken), Some(_)) => {
+                return Some((spoken + PROVES_MAX).saturating_sub(self.inbound.total()));
+            }
+            // A listener may go on at once.
+            (Some(_), None) => return None,
+            (None, _) => {}
         }
         let most = match &self.acceptor {
             None => SERVER_SAYS_MAX,
@@ -357,7 +394,13 @@ impl State {
     }
 
     fn fail_with(&mut self, error: &rustls::Error) -> io::Error {
-        let error = explain(error, self.acceptor.is_some());
+        let error = match (error, &self.secured) {
+            (rustls::Error::AlertReceived(alert), Some(_)) => {
+                let text = format!("the other end broke TLS off with the alert {alert:?}");
+                Error::new(ErrorKind::Protocol, text)
+            }
+            (error, _) => explain(error, self.acceptor.is_some()),
+        };
         self.fail(error.kind(), error.to_string())
     }
 
