@@ -194,6 +194,21 @@ def test_drain_says_so_when_the_other_end_goes_away_first() -> None:
     assert caught.value.unreceived == 1
 
 
+def test_what_was_received_before_a_duct_was_handed_on_confirms_nothing_sent_after() -> None:
+    a, b = ductworks.pair()
+    for number in range(5):
+        a.send(number)
+        assert b.recv() == number
+    heir = ductworks.Duct(a.detach(), "json")
+    heir.send("unread")
+    b.close()
+    with pytest.raises(ductworks.PeerReset):
+        heir.recv()
+    with pytest.raises(ductworks.NotDrained) as caught:
+        heir.drain(30)
+    assert caught.value.unreceived == 1
+
+
 def test_the_protocol_of_a_pickled_duct_is_kept() -> None:
     carrier, other = ductworks.pair("pickle")
     a, b = ductworks.pair()

@@ -76,6 +76,9 @@ impl Duct {
             false => Version::V1,
         });
         let end = End::new(connection, version, limit);
+        if admitted.is_none() {
+            end.channel.take_over();
+        }
         // The mark is ours, and so are both ends.
         let mut takes_descriptors = is_marked;
         if let Some(terms) = admitted.and_then(Socket::terms) {

@@ -39,7 +39,7 @@ pub fn pair() -> Result<(Duct, Duct)> {
     for end in [&a, &b] {
         Mark::V2.put(end)?;
     }
-    Ok((Duct::adopted(a), Duct::adopted(b)))
+    Ok((Duct::marked(a), Duct::marked(b)))
 }
 
 /// One end of a channel of messages: one send is one recv.
@@ -331,8 +331,15 @@ impl Duct {
         Ok(duct)
     }
 
-    /// A duct over a socket from elsewhere, which bears a mark where both its ends are ours.
+    /// A duct over a socket from elsewhere, through which messages may have been sent before.
     fn adopted(socket: OwnedFd) -> Self {
+        let duct = Self::marked(socket);
+        duct.core.channel.take_over();
+        duct
+    }
+
+    /// A duct over a socket that bears a mark where both its ends are ours.
+    fn marked(socket: OwnedFd) -> Self {
         let version = match Mark::of(&socket) {
             Some(Mark::V2) => Version::V2,
             _ => Version::V1,

@@ -49,6 +49,8 @@ pub(super) struct Life {
     exported: AtomicBool,
     /// Another process, or another owner here, goes on with it.
     handed_on: AtomicBool,
+    /// It may have been another channel's before.
+    taken_over: AtomicBool,
     /// The process that used it last, or [`NOBODY`].
     pub(super) user: AtomicU32,
     sending: AtomicU8,
@@ -67,6 +69,7 @@ impl Default for Life {
             origin: Origin::here(),
             exported: AtomicBool::new(false),
             handed_on: AtomicBool::new(false),
+            taken_over: AtomicBool::new(false),
             user: AtomicU32::new(NOBODY),
             sending: AtomicU8::new(OPEN),
         }
@@ -121,6 +124,12 @@ impl<F: Framing, B: Body> Channel<F, B> {
     /// Notes whether both ends take descriptors.
     pub fn agree_on_descriptors(&self, taken: bool) {
         self.peer.takes_descriptors.store(taken, Ordering::Relaxed);
+    }
+
+    /// Notes that the end comes from elsewhere. How many messages were sent through it there is not known
+    /// here, so the number that the other end has received in all tells nothing of those sent from here.
+    pub fn take_over(&self) {
+        self.life.taken_over.store(true, Ordering::Relaxed);
     }
 
     /// Notes that another process has been given a copy of this end.
@@ -278,10 +287,16 @@ impl<F: Framing, B: Body> Channel<F, B> {
         }
     }
 
-    /// Whether the other end has said that it has received so many messages. What a copy of this end
-    /// has sent is not counted here, so nobody can tell where there may be one.
+    /// Whether the other end has said that it has received so many messages.
     pub(super) fn is_confirmed(&self, sent: u64) -> bool {
-        !self.life.may_be_shared() && self.peer.confirmed.load(Ordering::SeqCst) >= sent
+        self.confirmed().is_some_and(|confirmed| confirmed >= sent)
+    }
+
+    /// How many of the messages that were sent from here the other end has said to have received. What
+    /// others have sent through this end is not counted here, so nobody can tell where there may be any.
+    fn confirmed(&self) -> Option<u64> {
+        let alone = !self.life.may_be_shared() && !self.life.taken_over.load(Ordering::Relaxed);
+        alone.then(|| self.peer.confirmed.load(Ordering::SeqCst))
     }
 
     fn await_answer<S: Stream>(
@@ -330,7 +345,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
             | ErrorKind::Truncated => "when the other end went away",
             _ => return error,
         };
-        let unreceived = sent.saturating_sub(self.peer.confirmed.load(Ordering::SeqCst));
+        let unreceived = sent.saturating_sub(self.confirmed().unwrap_or(0));
         let text = format!(
             "of {sent} messages that were sent, up to {unreceived} had not been received {why}"
         );
