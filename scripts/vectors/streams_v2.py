@@ -262,12 +262,12 @@ def v2_controls():
             refused_at=128,
         ),
         stream(
-            "an answer to no question",
-            "nobody has asked here",
+            "an answer to no question of this receiver",
+            "another process has the end too, or had it, and has asked: nothing follows from it",
             v2_drained(1, 0),
-            then="violation",
-            violation="unexpected",
-            refused_at=128,
+            short,
+            v2_end(),
+            then="closed",
         ),
     ]
 

@@ -60,3 +60,18 @@ fn a_farewell_that_counts_earlier_messages_confirms_none_that_was_sent_after() {
         (ErrorKind::Undrained, Some(1))
     );
 }
+
+#[test]
+fn an_answer_to_a_question_of_the_former_owner_closes_nothing() {
+    let _watchdog = watchdog();
+    let (a, b) = ductworks::pair().unwrap();
+    a.send(&1).unwrap();
+    assert_eq!(kind(a.drain(Duration::ZERO)), ErrorKind::Undrained);
+    let a = handed_on(a);
+    assert_eq!(b.recv::<u8>().unwrap(), 1);
+    // This answers the question.
+    assert!(!b.poll(Duration::ZERO).unwrap());
+    b.send(&2).unwrap();
+    assert_eq!(a.recv::<u8>().unwrap(), 2);
+    assert!(!a.is_closed());
+}
