@@ -390,6 +390,66 @@ fn certificates_may_stand_in_for_the_token_but_not_nothing() {
 }
 
 #[test]
+fn options_that_mean_nothing_at_an_address_are_refused_and_never_ignored() {
+    let authority = Authority::new("ours");
+    let listening = [
+        ListenOptions::new().client_roots(authority.roots()),
+        ListenOptions::new().identity(authority.identity("localhost")),
+    ];
+    for options in listening {
+        assert_eq!(
+            kind(options.bind("tcp:127.0.0.1:0")),
+            ErrorKind::InvalidInput
+        );
+        assert_eq!(kind(options.bind_private()), ErrorKind::InvalidInput);
+    }
+    let advertised = ListenOptions::new().advertise("example.com");
+    assert_eq!(kind(advertised.bind_private()), ErrorKind::InvalidInput);
+    let connecting = [
+        ConnectOptions::new().roots(authority.roots()),
+        ConnectOptions::new().identity(authority.identity("client")),
+    ];
+    for options in connecting {
+        assert_eq!(
+            kind(options.connect("tcp:127.0.0.1:1")),
+            ErrorKind::InvalidInput
+        );
+    }
+    let listener = Listener::bind("tcp:127.0.0.1:0").unwrap();
+    let v1 = ConnectOptions::new().v1(true).connect(listener.ticket());
+    assert_eq!(kind(v1), ErrorKind::InvalidInput);
+}
+
+#[test]
+fn the_system_s_authorities_vouch_for_a_listener() {
+    let _watchdog = watchdog();
+    let authority = Authority::new("ours");
+    let mut roots = tempfile::NamedTempFile::new().unwrap();
+    roots.write_all(authority.root().as_bytes()).unwrap();
+    let listener = ListenOptions::new()
+        .identity(authority.identity("localhost"))
+        .bind("tls:localhost:0")
+        .unwrap();
+    let ticket = Ticket::new(at(&listener, None), listener.ticket().token().cloned());
+    let child = process("trust the system", ticket)
+        .env("SSL_CERT_FILE", roots.path())
+        .spawn()
+        .unwrap();
+    assert_eq!(
+        listener.accept().unwrap().recv::<String>().unwrap(),
+        "trusted"
+    );
+    assert_success(child);
+}
+
+#[test]
+fn roles() {
+    play(&[("trust the system", |ticket| {
+        connect(ticket).unwrap().send("trusted").unwrap();
+    })]);
+}
+
+#[test]
 fn an_address_alone_does_not_admit() {
     let _watchdog = watchdog();
     let listener = listener();
