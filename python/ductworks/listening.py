@@ -365,4 +365,6 @@ def _text_of(address: Address) -> str:
         return f"tcp:[{host}]:{port}" if ":" in host else f"tcp:{host}:{port}"
     if isinstance(address, os.PathLike):
         return f"unix:{os.fspath(address)}"
+    if not isinstance(address, str):
+        raise TypeError(f"expected an address or a ticket as text, a path, or a pair, got {address!r}")
     return f"unix:{address}" if address.startswith("/") else address

@@ -171,10 +171,12 @@ def v2_controls():
         stream("a farewell alone", "a clean end before the first message", v2_end(), then="closed"),
         stream(
             "finished, not closed",
-            "the direction has ended, and the other one goes on",
+            "the direction has ended, and the other one goes on; its sender is told without a "
+            "question what was received",
             short,
             v2_end(FINISH, received=7),
             then="closed",
+            replies=[drained(0, 1).hex()],
         ),
         stream(
             "the farewell of a copy",

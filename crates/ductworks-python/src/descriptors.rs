@@ -2,7 +2,7 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::duct::Duct;
@@ -36,5 +36,8 @@ fn copy(object: &Bound<'_, PyAny>) -> PyResult<OwnedFd> {
     }
     // SAFETY: the number is only looked at, by a call that fails if it is not open.
     let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
-    Ok(descriptor.try_clone_to_owned()?)
+    descriptor.try_clone_to_owned().map_err(|error| {
+        let text = format!("the descriptor {number} cannot be copied: {error}");
+        PyOSError::new_err((error.raw_os_error(), text))
+    })
 }

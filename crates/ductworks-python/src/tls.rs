@@ -6,8 +6,6 @@ use ductworks::{Identity, Roots};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::error::raised;
-
 /// The key and certificates of two files, which may be the same one.
 pub(crate) fn identity(
     py: Python<'_>,
@@ -23,9 +21,12 @@ pub(crate) fn identity(
             ));
         }
     };
-    let key = read(py, key.as_deref().unwrap_or(&certificates))?;
-    let identity = Identity::from_pem(key, read(py, &certificates)?);
-    identity.map(Some).map_err(|error| raised(py, error))
+    let key_file = key.as_deref().unwrap_or(&certificates);
+    let identity = Identity::from_pem(read(py, key_file)?, read(py, &certificates)?);
+    identity.map(Some).map_err(|error| {
+        let files = format!("{} and {}", key_file.display(), certificates.display());
+        PyValueError::new_err(format!("{files}: {error}"))
+    })
 }
 
 /// The certificates of authorities in a file.
@@ -34,7 +35,9 @@ pub(crate) fn roots(py: Python<'_>, file: Option<PathBuf>) -> PyResult<Option<Ro
         return Ok(None);
     };
     let roots = Roots::from_pem(read(py, &file)?);
-    roots.map(Some).map_err(|error| raised(py, error))
+    roots
+        .map(Some)
+        .map_err(|error| PyValueError::new_err(format!("{}: {error}", file.display())))
 }
 
 /// Python's own errors tell what was wrong with a file.

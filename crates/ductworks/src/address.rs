@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::hex;
 
 /// The longest path of a Unix socket, in bytes: `sun_path` of `unix(7)` less its closing NUL.
 pub(crate) const UNIX_PATH_MAX: usize = 107;
@@ -103,7 +104,7 @@ impl Address {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidAddress`] if the path is empty, longer than 107 bytes (`unix(7)`), not
-    /// UTF-8, or contains a NUL.
+    /// UTF-8, contains a NUL, or ends like a [ticket](crate::Ticket).
     ///
     /// ```
     /// # use ductworks::Address;
@@ -113,6 +114,7 @@ impl Address {
     /// ```
     pub fn unix(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
+        path.to_str().map_or(Ok(()), refuse_ticket)?;
         let fault = match path.to_str() {
             None => "it is not UTF-8, so it could not be handed on as text".into(),
             Some("") => "it is empty".into(),
@@ -240,6 +242,7 @@ impl FromStr for Address {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
+        refuse_ticket(text)?;
         if text.starts_with('/') {
             return Self::unix(text);
         }
@@ -292,6 +295,20 @@ impl FromStr for Address {
             true => Self::tls(host, port, pin),
             false => Self::tcp(host, port),
         }
+    }
+}
+
+/// A ticket is no address, and its secret is not to be shown in an error. What ends like one, a path perhaps,
+/// could not be told from it in text.
+fn refuse_ticket(text: &str) -> Result<()> {
+    let parts = text.trim_end().rsplit_once('#');
+    match parts.is_some_and(|(_, end)| hex::is_meant_by(end)) {
+        false => Ok(()),
+        true => Err(Error::new(
+            ErrorKind::InvalidAddress,
+            "expected an address, and got a ticket, which is a secret and for connecting; the address is the \
+             part before its last #",
+        )),
     }
 }
 

@@ -21,3 +21,10 @@ pub(crate) fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
     }
     Some(bytes)
 }
+
+/// Whether 64 digits are meant, perhaps with one too few or too many. Where that is a secret, it is not to be
+/// shown in an error.
+pub(crate) fn is_meant_by(text: &str) -> bool {
+    let is_long = text.len() >= 16;
+    text.len() == 64 || (is_long && text.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}

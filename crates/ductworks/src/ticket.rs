@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use crate::address::Address;
 use crate::error::{Error, Result};
+use crate::hex;
 use crate::wire::Token;
 
 /// An [`Address`], and the secret that admits to it.
@@ -12,8 +13,6 @@ use crate::wire::Token;
 /// Its text (`Display`) is `ADDRESS#TOKEN`, made for an environment variable or for a person to paste on
 /// another host. It is a secret as a whole: not for a command line, which every user of the host can
 /// read. Its `Debug` does not show the token, whose memory is wiped when the ticket is dropped.
-///
-/// A path that ends with `#` and 16 or more hexadecimal digits cannot be told from a ticket in text.
 ///
 /// An address alone is a ticket as well, without a token; it admits where none is asked for.
 ///
@@ -57,28 +56,25 @@ impl FromStr for Ticket {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let parts = if text.starts_with('/') || text.starts_with("unix:") {
+        // White space comes with pasting, but a path may end with it.
+        let pasted = text.trim();
+        let is_path = pasted.starts_with('/') || pasted.starts_with("unix:");
+        let parts = match is_path {
             // A path may contain the sign too; what stands behind the last one is a token, or a part
             // of the path.
-            let parts = text.rsplit_once('#');
-            parts.filter(|(_, token)| looks_like_token(token))
-        } else {
+            true => pasted
+                .rsplit_once('#')
+                .filter(|(_, token)| hex::is_meant_by(token)),
             // No other address contains it, so an error never repeats what stands behind.
-            text.split_once('#')
+            false => pasted.split_once('#'),
         };
         let Some((address, token)) = parts else {
+            let text = if is_path { text } else { pasted };
             return Ok(Self::new(text.parse()?, None));
         };
         let token = token.parse()?;
         Ok(Self::new(address.parse()?, Some(token)))
     }
-}
-
-/// Whether somebody meant a token, perhaps with a digit too few or too many: that is refused, and not shown
-/// in an error as a path would be.
-fn looks_like_token(text: &str) -> bool {
-    let is_long = text.len() >= Token::LEN / 2;
-    text.len() == 2 * Token::LEN || (is_long && text.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 impl fmt::Display for Ticket {
@@ -165,6 +161,17 @@ mod tests {
             let ticket = Ticket::new(Address::unix("/run/duct").unwrap(), Some(token));
             let shown = format!("{ticket:?}{ticket:#?}");
             prop_assert!(!shown.contains(&text[..8]));
+        }
+    }
+
+    #[test]
+    fn white_space_around_a_pasted_ticket_is_no_part_of_it() {
+        let token = Token::from([7; 32]);
+        for address in ["unix:/run/duct", "tcp:host:1", "tls:host:1"] {
+            let text = format!(" {address}#{token}\r\n");
+            let ticket: Ticket = text.parse().unwrap();
+            assert_eq!(ticket.address().to_string(), address);
+            assert_eq!(ticket.token(), Some(&token));
         }
     }
 

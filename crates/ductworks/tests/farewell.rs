@@ -65,6 +65,8 @@ fn said(control: Control) -> [u8; 128] {
     V2.control(&control).unwrap()
 }
 
+const SHORT: std::time::Duration = std::time::Duration::from_millis(20);
+
 const FAREWELL: Control = Control::End {
     shared: false,
     finish: false,
@@ -292,6 +294,37 @@ fn draining_returns_when_the_other_end_has_received_everything_and_not_before() 
     let error = a.drain(Duration::ZERO).unwrap_err();
     assert_eq!(error.unreceived(), Some(1));
     assert!(error.to_string().contains("up to 1 had not"), "{error}");
+}
+
+#[test]
+fn an_end_that_has_finished_is_told_when_everything_has_been_received() {
+    let _watchdog = watchdog();
+    for listener in [
+        Listener::bind_private().unwrap(),
+        Listener::bind("tcp:127.0.0.1:0").unwrap(),
+    ] {
+        let (a, b) = enter(&listener);
+        for number in 0..3u8 {
+            a.send(&number).unwrap();
+        }
+        a.finish().unwrap();
+        let error = a.drain(SHORT).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.unreceived()),
+            (ErrorKind::Undrained, Some(3))
+        );
+        thread::scope(|scope| {
+            let drained = scope.spawn(|| a.drain(PATIENCE));
+            for number in 0..3u8 {
+                assert_eq!(b.recv::<u8>().unwrap(), number);
+            }
+            assert_eq!(kind(b.recv::<u8>()), ErrorKind::Disconnected);
+            drained.join().unwrap().unwrap();
+        });
+        b.send(&9).unwrap();
+        assert_eq!(a.recv::<u8>().unwrap(), 9);
+        a.drain(SHORT).unwrap();
+    }
 }
 
 #[test]

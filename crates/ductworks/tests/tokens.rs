@@ -505,3 +505,18 @@ fn a_parent_s_ticket_is_for_one_child_and_shows_no_secret() {
         assert_eq!(duct.recv::<u8>().unwrap(), 1);
     }
 }
+
+#[test]
+fn a_ticket_is_no_address_to_listen_at() {
+    let listener = Listener::bind_private().unwrap();
+    for ticket in [
+        listener.ticket().to_string(),
+        format!("tcp:127.0.0.1:0#{}", "ab".repeat(32)),
+    ] {
+        let error = Listener::bind(&*ticket).unwrap_err();
+        assert!(
+            !error.to_string().contains(&ticket[ticket.len() - 8..]),
+            "{error}"
+        );
+    }
+}

@@ -95,6 +95,9 @@ pub(super) struct Drains {
     waiting: AtomicU32,
 }
 
+/// In the place of a question's number: the other end has finished, and is told so without a question.
+const UNASKED: u64 = u64::MAX;
+
 /// The most frames that a call whose time is up still hears before the next message.
 const HEARD_AT_ONCE: u16 = 64;
 
@@ -183,6 +186,11 @@ impl<F: Framing, B: Body> Channel<F, B> {
                 if !shared {
                     self.peer.confirmed.fetch_max(received, Ordering::SeqCst);
                 }
+                if finish && !shared {
+                    // All that it has sent has been received, and it cannot ask any more.
+                    self.drains.owed.store(UNASKED, Ordering::SeqCst);
+                    self.answer_drain(stream);
+                }
             }
             Control::Drain { id } => {
                 self.drains.owed.store(id, Ordering::SeqCst);
@@ -235,7 +243,11 @@ impl<F: Framing, B: Body> Channel<F, B> {
     pub(super) fn answer_in_turn<S: Stream>(&self, stream: &S, rest: &mut Rest) {
         let id = self.drains.owed.swap(0, Ordering::SeqCst);
         let received = self.counters.received.messages();
-        let answer = Control::Drained { id, received };
+        let asked = if id == UNASKED { 0 } else { id };
+        let answer = Control::Drained {
+            id: asked,
+            received,
+        };
         let Some(frame) = self.framing.control(&answer).filter(|_| id != 0) else {
             return;
         };
@@ -271,7 +283,11 @@ impl<F: Framing, B: Body> Channel<F, B> {
         let id = self.drains.asked.fetch_add(1, Ordering::SeqCst) + 1;
         let is_drained =
             || self.drains.answered.load(Ordering::SeqCst) >= id || self.is_confirmed(sent);
-        let asked = self.say(stream, &Control::Drain { id }, wait);
+        let asked = match self.life.sending.load(Ordering::SeqCst) {
+            OPEN => self.say(stream, &Control::Drain { id }, wait),
+            // The other end tells without being asked when it has come to where this one finished.
+            _ => self.flush(stream, wait),
+        };
         self.drains.waiting.fetch_add(1, Ordering::SeqCst);
         let outcome = match asked {
             // What it said before it went away may be answer enough.
