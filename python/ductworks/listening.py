@@ -366,5 +366,5 @@ def _text_of(address: Address) -> str:
     if isinstance(address, os.PathLike):
         return f"unix:{os.fspath(address)}"
     if not isinstance(address, str):
-        raise TypeError(f"expected an address or a ticket as text, a path, or a pair, got {address!r}")
+        raise TypeError(f"expected a text, a path, or a host and a port, got {address!r}")
     return f"unix:{address}" if address.startswith("/") else address
