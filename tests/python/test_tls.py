@@ -185,7 +185,6 @@ def test_a_duct_over_tls_stays_in_its_process():
         assert b.recv() == "still here"
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_a_forked_child_is_refused_and_disturbs_nothing():
     with ductworks.listen(ANY) as listener:
         a, b = meet(listener)

@@ -25,7 +25,10 @@ pub(crate) struct DuctListener(ductworks::Listener);
 impl DuctListener {
     /// Listens at an address, or at a private one.
     #[new]
-    #[pyo3(signature = (address, *, backlog, insecure, v1, reusable, handshake_timeout, limit, keepalive, codec, certfile, keyfile, cafile, token, advertise))]
+    #[pyo3(signature = (
+        address, *, backlog, insecure, v1, reusable, handshake_timeout, limit, keepalive, codec,
+        certfile, keyfile, cafile, token, advertise
+    ))]
     #[expect(clippy::too_many_arguments, reason = "they have names in Python")]
     fn new(
         py: Python<'_>,

@@ -168,11 +168,18 @@ impl ListenOptions {
         A: TryInto<Address>,
         A::Error: Into<Error>,
     {
-        let mut address = address.try_into().map_err(Into::into)?;
+        let address = address.try_into().map_err(Into::into)?;
         self.check(&address)?;
-        let secured = match address.is_tls() {
-            true => Some(self.secure(&mut address)?),
-            false => None,
+        #[cfg(not(feature = "tls"))]
+        if address.is_tls() {
+            return Err(transport::no_tls_here(&address));
+        }
+        #[cfg(feature = "tls")]
+        let (address, acceptor) = match address.is_tls() {
+            true => self
+                .secure(&address)
+                .map(|(address, acceptor)| (address, Some(acceptor)))?,
+            false => (address, None),
         };
         let wires = match address.path() {
             Some(_) => self.wires(),
@@ -186,11 +193,9 @@ impl ListenOptions {
         };
         let listener = self.listen(door)?;
         #[cfg(feature = "tls")]
-        if let Some(acceptor) = secured {
+        if let Some(acceptor) = acceptor {
             return Ok(listener.secured(acceptor));
         }
-        #[cfg(not(feature = "tls"))]
-        let _ = secured;
         Ok(listener)
     }
 
@@ -225,9 +230,9 @@ impl ListenOptions {
         }
     }
 
-    /// What a listener with TLS answers with, whose key the address tells from now on.
+    /// The address with the pin of a listener's key, and what the listener answers with.
     #[cfg(feature = "tls")]
-    fn secure(&self, address: &mut Address) -> Result<Acceptor> {
+    fn secure(&self, address: &Address) -> Result<(Address, Acceptor)> {
         if self.v1 {
             return Err(transport::v1_over_tls());
         }
@@ -242,13 +247,11 @@ impl ListenOptions {
             address.host().unwrap_or_default(),
             address.port().unwrap_or(0),
         );
-        *address = Address::tls(host, port, Some(pin))?;
-        Acceptor::new(&identity, self.client_roots.as_ref())
-    }
-
-    #[cfg(not(feature = "tls"))]
-    fn secure(&self, address: &mut Address) -> Result<()> {
-        Err(transport::no_tls_here(address))
+        let address = Address::tls(host, port, Some(pin))?;
+        Ok((
+            address,
+            Acceptor::new(&identity, self.client_roots.as_ref())?,
+        ))
     }
 
     /// Listens at a private, random Unix address.

@@ -21,7 +21,8 @@ pub(super) fn bind(host: &str, port: u16, backlog: i32, insecure: bool) -> Resul
                 ErrorKind::InvalidAddress,
                 format!(
                     "{address} can be reached from other hosts, and the connection is neither \
-                     encrypted nor authenticated; bind to 127.0.0.1 or [::1], or use tls: instead of tcp:, or allow it with \
+                     encrypted nor authenticated; bind to 127.0.0.1 or [::1], or use \
+                     tls: instead of tcp:, or allow it with \
                      insecure_network(true), in Python insecure=True"
                 ),
             ));
