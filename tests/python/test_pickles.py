@@ -6,6 +6,7 @@ import io
 import multiprocessing.connection
 import multiprocessing.pool
 import pickle
+import pickletools
 import random
 import socket
 import struct
@@ -14,7 +15,7 @@ import sys
 import numpy as np
 import pytest
 from ductworks.connection import Connection, Pipe
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 ATOMS = (
@@ -84,16 +85,45 @@ def outcome(load):
         return type(error)
 
 
+def is_harmless(damaged):
+    """Whether the pickle module can be given this. What comes of looking a name up depends on the
+    import system. For a place in the memo it takes 16 bytes times its number, and fills them."""
+    try:
+        for opcode, argument, _ in pickletools.genops(bytes(damaged)):
+            if opcode.name in ("GLOBAL", "INST", "STACK_GLOBAL"):
+                return False
+            if opcode.name in ("PUT", "LONG_BINPUT") and argument > 1000:
+                return False
+    except Exception:  # It goes no further, and neither does the pickle module.
+        return True
+    return True
+
+
+@pytest.mark.parametrize(
+    ("damaged", "expected"),
+    [
+        (b"\x80\x04Nr\xe8\x03\x00\x00.", True),
+        (b"\x80\x04Nr\xe9\x03\x00\x00.", False),
+        (b"\x80\x04Np1001\n.", False),
+        (b"\x80\x04cos\nsystem\n.", False),
+        (b"\x80\x04X\x05\x00\x00\x00r\xff\xff\xff\x30.", True),
+        (b"\x80\x04Nr\xff\xff\xff\x30" + b"\xff", False),
+        (b"\x80\x04\xffr\xff\xff\xff\x30.", True),
+    ],
+)
+def test_pickles_that_are_too_much_for_the_pickle_module_are_known(damaged, expected):
+    assert is_harmless(damaged) == expected
+
+
 @settings(max_examples=600)
 @given(value=PLAIN, data=st.data())
 def test_a_damaged_pickle_means_what_the_pickle_module_says(shared_ends, value, data):
     a, b = shared_ends
     damaged = bytearray(pickle.dumps(value, protocol=4))
     place = data.draw(st.integers(0, len(damaged) - 1))
-    # No opcode that looks a name up: what comes of that depends on the import system.
-    damaged[place] = data.draw(st.integers(0, 255).filter(lambda byte: chr(byte) not in "ci\x93"))
-    if place == 0 and damaged[0] == 0xFF:
-        return  # A pickle with buffers: see below.
+    damaged[place] = data.draw(st.integers(0, 255))
+    assume(damaged[0] != 0xFF)  # A pickle with buffers: see below.
+    assume(is_harmless(damaged))
     a.send_bytes(damaged)
     received, expected = outcome(b.recv), outcome(lambda: pickle.loads(damaged))
     assert same(received, expected)
@@ -103,7 +133,9 @@ def test_a_damaged_pickle_means_what_the_pickle_module_says(shared_ends, value, 
 @given(rubbish=st.binary(max_size=60))
 def test_rubbish_is_refused_and_the_connection_goes_on(shared_ends, rubbish):
     a, b = shared_ends
-    a.send_bytes(b"\x80\x05" + rubbish.replace(b"c", b"").replace(b"\x93", b"").replace(b"i", b""))
+    message = b"\x80\x05" + rubbish
+    assume(is_harmless(message))
+    a.send_bytes(message)
     outcome(b.recv)
     a.send("next")
     assert b.recv() == "next"
