@@ -53,8 +53,12 @@ def test_the_recorded_exchange_is_a_true_one():
         ("END", "<"),
         ("END", ">"),
     ]
-    farewell = frames[-1][2]
-    process = int.from_bytes(farewell[17:25], "big")
+    question, listener, client = (
+        int.from_bytes(data[start : start + 8], "big")
+        for data, start in [(frames[6][2], 16), (frames[8][2], 17), (frames[9][2], 17)]
+    )
+    assert question > 2**32
+    assert listener != client
     limit = 67_108_864
     expected = [
         wire.hello(wire.TOKEN, limit, ours[28:60], "json", wire.DESCRIPTORS),
@@ -65,10 +69,10 @@ def test_the_recorded_exchange_is_a_true_one():
         wire.v2_frame(wire.ACCEPT),
         wire.message(b'"hello world"'),
         wire.message(b'{"answer": 42}'),
-        wire.drain(1),
-        wire.drained(1, 1),
-        wire.end(0, process, 1),
-        wire.end(0, process, 1),
+        wire.drain(question),
+        wire.drained(question, 1),
+        wire.end(0, listener, 1),
+        wire.end(0, client, 1),
     ]
     assert [data for _, _, data in frames] == expected
 

@@ -71,13 +71,17 @@ impl Origin {
 /// was forked from.
 pub(crate) fn identity() -> u64 {
     static FAMILY: OnceLock<u64> = OnceLock::new();
-    let family = FAMILY.get_or_init(|| {
-        let mut bytes = [0; 8];
-        // Without randomness the process id alone has to do.
-        let _ = getrandom::fill(&mut bytes);
-        u64::from_ne_bytes(bytes)
-    });
-    family.wrapping_add(id().into())
+    FAMILY.get_or_init(random).wrapping_add(id().into())
+}
+
+/// A random number to tell things apart by. Where there is no randomness it is zero, and the process
+/// id, which goes with it, has to do.
+pub(crate) fn random() -> u64 {
+    let mut bytes = [0; 8];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => u64::from_ne_bytes(bytes),
+        Err(_) => 0,
+    }
 }
 
 fn map_word() -> Option<&'static AtomicU32> {

@@ -75,3 +75,18 @@ fn an_answer_to_a_question_of_the_former_owner_closes_nothing() {
     assert_eq!(a.recv::<u8>().unwrap(), 2);
     assert!(!a.is_closed());
 }
+
+#[test]
+fn an_answer_to_a_question_of_the_former_owner_is_none_to_the_new_ones() {
+    let _watchdog = watchdog();
+    let (a, b) = ductworks::pair().unwrap();
+    a.send(&1).unwrap();
+    assert_eq!(kind(a.drain(Duration::ZERO)), ErrorKind::Undrained);
+    let a = handed_on(a);
+    a.send(&2).unwrap();
+    assert_eq!(b.recv::<u8>().unwrap(), 1);
+    // This answers the question, and finds the second message behind it.
+    assert!(b.poll(Duration::ZERO).unwrap());
+    assert_eq!(kind(a.drain(Duration::ZERO)), ErrorKind::Undrained);
+    assert_eq!(b.recv::<u8>().unwrap(), 2);
+}

@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -85,14 +86,30 @@ impl Life {
 /// The questions whether everything has been received, each way.
 #[derive(Debug, Default)]
 pub(super) struct Drains {
-    /// The last one that was asked here.
+    family: OnceLock<u64>,
+    /// How many were asked here.
     asked: AtomicU64,
-    /// The last one that the other end has answered.
+    /// How many of these the other end has answered.
     answered: AtomicU64,
     /// The last one of the other end that is still to be answered, or zero.
     owed: AtomicU64,
     /// How many threads wait for an answer.
     waiting: AtomicU32,
+}
+
+impl Drains {
+    /// Where the numbers of this process's questions begin: far from where they do in another one that has
+    /// the end, or in a channel that had it before, and far from the last number.
+    fn first_id(&self) -> u64 {
+        let family = self.family.get_or_init(process::random);
+        family.wrapping_add(u64::from(process::id()) << 32) / 4
+    }
+
+    /// Which question has the number, if one of this process and channel has.
+    fn own(&self, id: u64) -> Option<u64> {
+        let count = id.checked_sub(self.first_id())?;
+        (count <= self.asked.load(Ordering::SeqCst)).then_some(count)
+    }
 }
 
 /// In the place of a question's number: the other end has finished, and is told so without a question.
@@ -198,9 +215,8 @@ impl<F: Framing, B: Body> Channel<F, B> {
             }
             Control::Drained { id, received } => {
                 self.peer.confirmed.fetch_max(received, Ordering::SeqCst);
-                // Other numbers are of another process that has the end, or had it.
-                if id <= self.drains.asked.load(Ordering::SeqCst) {
-                    self.drains.answered.fetch_max(id, Ordering::SeqCst);
+                if let Some(count) = self.drains.own(id) {
+                    self.drains.answered.fetch_max(count, Ordering::SeqCst);
                     self.gate.wake_all();
                 }
             }
@@ -280,11 +296,14 @@ impl<F: Framing, B: Body> Channel<F, B> {
         if self.is_confirmed(sent) {
             return self.flush(stream, wait);
         }
-        let id = self.drains.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        let count = self.drains.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        let question = Control::Drain {
+            id: self.drains.first_id() + count,
+        };
         let is_drained =
-            || self.drains.answered.load(Ordering::SeqCst) >= id || self.is_confirmed(sent);
+            || self.drains.answered.load(Ordering::SeqCst) >= count || self.is_confirmed(sent);
         let asked = match self.life.sending.load(Ordering::SeqCst) {
-            OPEN => self.say(stream, &Control::Drain { id }, wait),
+            OPEN => self.say(stream, &question, wait),
             // The other end tells without being asked when it has come to where this one finished.
             _ => self.flush(stream, wait),
         };
