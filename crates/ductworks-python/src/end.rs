@@ -201,6 +201,7 @@ fn when_ready(descriptor: BorrowedFd<'_>, flags: PollFlags) -> io::Result<()> {
     }
 }
 
+#[deny(clippy::missing_trait_methods)] // A default would not be what the other one does.
 impl Stream for Line<'_> {
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         match self {

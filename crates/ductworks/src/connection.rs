@@ -160,6 +160,7 @@ impl<'a> Link<'a> {
     }
 }
 
+#[deny(clippy::missing_trait_methods)] // A default would not be what the other one does.
 impl Stream for Link<'_> {
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         Some(self.socket)

@@ -20,6 +20,7 @@ pub enum Version {
     V2,
 }
 
+#[deny(clippy::missing_trait_methods)] // A default would not be what the other one does.
 impl Framing for Version {
     fn payload_max(&self) -> u64 {
         match self {
