@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use crate::address::Address;
-use crate::channel::DEFAULT_MESSAGE_LIMIT;
-use crate::connection::{Connection, check_keepalive};
-use crate::duct::Duct;
+use crate::connection::Connection;
+use crate::duct::{Duct, Settings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::{Deadline, Gate, Queue, Wait};
 use crate::lobby::{Admitted, greet};
@@ -16,7 +15,7 @@ use crate::ticket::Ticket;
 use crate::transport::{self, Wire};
 #[cfg(feature = "tls")]
 use crate::transport::{Connector, Identity, Roots, Session};
-use crate::wire::{Greeting, Terms};
+use crate::wire::Greeting;
 
 /// How to connect, where the defaults do not fit.
 ///
@@ -37,9 +36,7 @@ pub struct ConnectOptions {
     handshake_timeout: Duration,
     retry: bool,
     v1: bool,
-    message_limit: usize,
-    keepalive: Option<Duration>,
-    codec: String,
+    settings: Settings,
     #[cfg(feature = "tls")]
     identity: Option<Identity>,
     #[cfg(feature = "tls")]
@@ -59,9 +56,7 @@ impl Default for ConnectOptions {
             handshake_timeout: Duration::from_secs(60),
             retry: true,
             v1: false,
-            message_limit: DEFAULT_MESSAGE_LIMIT,
-            keepalive: None,
-            codec: String::new(),
+            settings: Settings::default(),
             #[cfg(feature = "tls")]
             identity: None,
             #[cfg(feature = "tls")]
@@ -106,21 +101,21 @@ impl ConnectOptions {
     /// The largest message, in bytes, that may be sent or received: the smaller of what both sides
     /// say holds.
     pub fn message_limit(mut self, bytes: usize) -> Self {
-        self.message_limit = bytes;
+        self.settings.message_limit = bytes;
         self
     }
 
     /// Has a duct over TCP notice within this time, and a second, that the other host is gone; see
     /// [`Duct::set_keepalive`](crate::Duct::set_keepalive).
     pub fn keepalive(mut self, patience: Duration) -> Self {
-        self.keepalive = Some(patience);
+        self.settings.keepalive = Some(patience);
         self
     }
 
     /// The name of the codec that the other side has to use too. Unless both sides name theirs,
     /// nothing is compared.
     pub fn codec_name(mut self, name: impl Into<String>) -> Self {
-        self.codec = name.into();
+        self.settings.codec = name.into();
         self
     }
 
@@ -153,7 +148,7 @@ impl ConnectOptions {
         let ticket = ticket.try_into().map_err(Into::into)?;
         let wait = &mut Wait::until(Deadline::after(self.timeout));
         let admitted = self.connect_admitted(&ticket, wait)?;
-        Duct::admitted(admitted, self.message_limit, self.keepalive)
+        Duct::admitted(admitted, &self.settings)
     }
 
     /// Connects, for those who make something else of it than a [`Duct`]. It is tried until the
@@ -193,11 +188,7 @@ impl ConnectOptions {
         let connection = Connection::new(socket, session);
         let mut handshake = None;
         if wire == Wire::V2 {
-            let terms = Terms {
-                limit: self.message_limit as u64,
-                codec: self.codec.clone(),
-                descriptors: address.path().is_some(),
-            };
+            let terms = self.settings.terms(address);
             let greeting = Greeting::client(token, &terms, Greeting::nonce()?);
             let until = wait.deadline;
             wait.deadline = Deadline::after(self.handshake_timeout);
@@ -216,7 +207,7 @@ impl ConnectOptions {
     fn check(&self, ticket: &Ticket) -> Result<()> {
         let refuse = |fault: &'static str| Err(Error::new(ErrorKind::InvalidInput, fault));
         let address = ticket.address();
-        self.keepalive.map_or(Ok(()), check_keepalive)?;
+        self.settings.check()?;
         if self.v1 && address.is_tls() {
             return Err(transport::v1_over_tls());
         }

@@ -2,6 +2,7 @@
 
 mod descriptors;
 mod methods;
+mod settings;
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -20,6 +21,7 @@ use crate::transport::{self, Mark};
 use crate::wire::{Body, Greeting, Version};
 use descriptors::{descriptor_receiving_methods, descriptor_sending_methods};
 use methods::{common_methods, receiving_methods, sending_methods};
+pub(crate) use settings::Settings;
 
 /// Makes two connected ducts.
 ///
@@ -305,13 +307,8 @@ impl Duct {
         Ok(Self::adopted(unsafe { OwnedFd::from_raw_fd(descriptor) }))
     }
 
-    /// A duct over a connection that a listener has accepted, or that has been made to one. `limit` is
-    /// this side's own.
-    pub(crate) fn admitted(
-        admitted: Admitted<Greeting>,
-        limit: usize,
-        keepalive: Option<Duration>,
-    ) -> Result<Self> {
+    /// A duct over a connection that a listener has accepted, or that has been made to one.
+    pub(crate) fn admitted(admitted: Admitted<Greeting>, settings: &Settings) -> Result<Self> {
         let version = match admitted.handshake {
             Some(_) => Version::V2,
             None => Version::V1,
@@ -320,13 +317,13 @@ impl Duct {
             admitted.connection.mark(Mark::V2)?;
         }
         let duct = Self::over(admitted.connection, version);
-        duct.core.channel.set_message_limit(limit);
+        duct.core.channel.set_message_limit(settings.message_limit);
         if let Some(terms) = admitted.handshake.and_then(|greeting| greeting.agreed()) {
             duct.core.channel.agree_on_limit(terms.limit);
             duct.core.channel.agree_on_descriptors(terms.descriptors);
         }
-        if keepalive.is_some() {
-            duct.set_keepalive(keepalive)?;
+        if settings.keepalive.is_some() {
+            duct.set_keepalive(settings.keepalive)?;
         }
         Ok(duct)
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::address::Address;
 use crate::door::{Door, Refusal};
-use crate::duct::Duct;
+use crate::duct::{Duct, Settings};
 #[cfg(doc)]
 use crate::error::ErrorKind;
 use crate::error::{Error, Result};
@@ -48,8 +48,7 @@ pub struct Listener {
     door: Door,
     lobby: Lobby<Greeting>,
     admission: Option<Arc<Admission>>,
-    message_limit: usize,
-    keepalive: Option<Duration>,
+    settings: Settings,
 }
 
 impl Listener {
@@ -205,7 +204,7 @@ impl Listener {
 
     pub(crate) fn accept_until(&self, deadline: Deadline) -> Result<Duct> {
         let admitted = self.accept_admitted(&mut Wait::until(deadline))?;
-        Duct::admitted(admitted, self.message_limit, self.keepalive)
+        Duct::admitted(admitted, &self.settings)
     }
 
     /// Accepts a connection, for those who make something else of it than a [`Duct`].

@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use super::Listener;
 use crate::address::Address;
-use crate::channel::DEFAULT_MESSAGE_LIMIT;
-use crate::connection::check_keepalive;
 use crate::door::Door;
+use crate::duct::Settings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lobby::Lobby;
 use crate::transport::{self, Wire};
 #[cfg(feature = "tls")]
 use crate::transport::{Acceptor, Identity, Roots};
-use crate::wire::{Admission, Greeting, Terms, Token};
+use crate::wire::{Admission, Greeting, Token};
 
 /// How to listen, where the defaults do not fit.
 ///
@@ -31,9 +30,7 @@ pub struct ListenOptions {
     v1: bool,
     reusable: bool,
     handshake_timeout: Duration,
-    message_limit: usize,
-    keepalive: Option<Duration>,
-    codec: String,
+    settings: Settings,
     advertise: Option<String>,
     without_token: bool,
     #[cfg(feature = "tls")]
@@ -50,9 +47,7 @@ impl Default for ListenOptions {
             v1: false,
             reusable: false,
             handshake_timeout: Duration::from_secs(10),
-            message_limit: DEFAULT_MESSAGE_LIMIT,
-            keepalive: None,
-            codec: String::new(),
+            settings: Settings::default(),
             advertise: None,
             without_token: false,
             #[cfg(feature = "tls")]
@@ -109,21 +104,21 @@ impl ListenOptions {
     /// The largest message, in bytes, that may be sent or received: the smaller of what both sides
     /// say holds.
     pub fn message_limit(mut self, bytes: usize) -> Self {
-        self.message_limit = bytes;
+        self.settings.message_limit = bytes;
         self
     }
 
     /// Has a duct over TCP notice within this time, and a second, that the other host is gone; see
     /// [`Duct::set_keepalive`](crate::Duct::set_keepalive).
     pub fn keepalive(mut self, patience: Duration) -> Self {
-        self.keepalive = Some(patience);
+        self.settings.keepalive = Some(patience);
         self
     }
 
     /// The name of the codec that the other side has to use too. Unless both sides name theirs,
     /// nothing is compared.
     pub fn codec_name(mut self, name: impl Into<String>) -> Self {
-        self.codec = name.into();
+        self.settings.codec = name.into();
         self
     }
 
@@ -203,7 +198,7 @@ impl ListenOptions {
     /// somebody relies on.
     fn check(&self, address: &Address) -> Result<()> {
         let refuse = |fault: &'static str| Err(Error::new(ErrorKind::InvalidInput, fault));
-        self.keepalive.map_or(Ok(()), check_keepalive)?;
+        self.settings.check()?;
         if self.advertise.is_some() && address.path().is_some() {
             return refuse("a Unix address has no host that could be advertised");
         }
@@ -278,11 +273,7 @@ impl ListenOptions {
             true => None,
             false => Some(Arc::new(Admission::new(Token::generate()?, self.reusable))),
         };
-        let terms = Terms {
-            limit: self.message_limit as u64,
-            codec: self.codec.clone(),
-            descriptors: door.address().path().is_some(),
-        };
+        let terms = self.settings.terms(door.address());
         let lobby = Lobby::new(Wire::V2, self.handshake_timeout, {
             let admission = admission.clone();
             move || {
@@ -294,8 +285,7 @@ impl ListenOptions {
             door,
             lobby,
             admission,
-            message_limit: self.message_limit,
-            keepalive: self.keepalive,
+            settings: self.settings.clone(),
         })
     }
 }
