@@ -5,6 +5,9 @@
 #![allow(clippy::unwrap_used, missing_docs)] // A failed unwrap is how a test fails.
 
 mod common;
+#[cfg(feature = "tls")]
+#[path = "offsets/encrypted.rs"]
+mod encrypted;
 #[path = "offsets/killed.rs"]
 mod killed;
 #[path = "offsets/peer.rs"]
@@ -222,6 +225,32 @@ sweeps! {
     a_child_without_a_token_outlives_its_parent_at_every_byte: a_child_is_left(Open, Unix, Close);
     a_child_without_a_token_outlives_its_parent_at_every_byte_over_tcp: a_child_is_left(Open, Tcp, Close);
     a_child_without_a_token_outlives_a_reset_at_every_byte: a_child_is_left(Open, Tcp, Reset);
+}
+
+#[cfg(feature = "tls")]
+mod over_tls {
+    use super::encrypted::{Direction, both_are_left};
+    use super::peer::Manner;
+
+    #[test]
+    fn both_ends_outlive_a_cut_at_every_byte_from_the_child() {
+        both_are_left(Direction::FromChild, Manner::Close);
+    }
+
+    #[test]
+    fn both_ends_outlive_a_cut_at_every_byte_from_the_parent() {
+        both_are_left(Direction::FromParent, Manner::Close);
+    }
+
+    #[test]
+    fn both_ends_outlive_a_reset_at_every_byte_from_the_child() {
+        both_are_left(Direction::FromChild, Manner::Reset);
+    }
+
+    #[test]
+    fn both_ends_outlive_a_reset_at_every_byte_from_the_parent() {
+        both_are_left(Direction::FromParent, Manner::Reset);
+    }
 }
 
 #[test]
