@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use crate::address::Address;
 use crate::connection::Connection;
-use crate::duct::{Duct, Settings};
+use crate::duct::{Duct, Settings, settings_methods};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::{Deadline, Gate, Queue, Wait};
 use crate::lobby::{Admitted, greet};
@@ -98,26 +98,7 @@ impl ConnectOptions {
         self
     }
 
-    /// The largest message, in bytes, that may be sent or received: the smaller of what both sides
-    /// say holds.
-    pub fn message_limit(mut self, bytes: usize) -> Self {
-        self.settings.message_limit = bytes;
-        self
-    }
-
-    /// Has a duct over TCP notice within this time, and a second, that the other host is gone; see
-    /// [`Duct::set_keepalive`](crate::Duct::set_keepalive).
-    pub fn keepalive(mut self, patience: Duration) -> Self {
-        self.settings.keepalive = Some(patience);
-        self
-    }
-
-    /// The name of the codec that the other side has to use too. Unless both sides name theirs,
-    /// nothing is compared.
-    pub fn codec_name(mut self, name: impl Into<String>) -> Self {
-        self.settings.codec = name.into();
-        self
-    }
+    settings_methods!();
 
     /// Who vouches for a listener at a `tls:` address without a pin: without this, whom the
     /// [system](Roots::system) trusts. A pin needs nobody.

@@ -21,7 +21,7 @@ use crate::transport::{self, Mark};
 use crate::wire::{Body, Greeting, Version};
 use descriptors::{descriptor_receiving_methods, descriptor_sending_methods};
 use methods::{common_methods, receiving_methods, sending_methods};
-pub(crate) use settings::Settings;
+pub(crate) use settings::{Settings, settings_methods};
 
 /// Makes two connected ducts.
 ///

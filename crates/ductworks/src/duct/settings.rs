@@ -43,3 +43,31 @@ impl Settings {
         }
     }
 }
+
+/// The methods that both kinds of options have for them.
+macro_rules! settings_methods {
+    () => {
+        /// The largest message, in bytes, that may be sent or received: the smaller of what both
+        /// sides say holds.
+        pub fn message_limit(mut self, bytes: usize) -> Self {
+            self.settings.message_limit = bytes;
+            self
+        }
+
+        /// Has a duct over TCP notice within this time, and a second, that the other host is gone;
+        /// see [`Duct::set_keepalive`](crate::Duct::set_keepalive).
+        pub fn keepalive(mut self, patience: Duration) -> Self {
+            self.settings.keepalive = Some(patience);
+            self
+        }
+
+        /// The name of the codec that the other side has to use too. Unless both sides name theirs,
+        /// nothing is compared.
+        pub fn codec_name(mut self, name: impl Into<String>) -> Self {
+            self.settings.codec = name.into();
+            self
+        }
+    };
+}
+
+pub(crate) use settings_methods;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Listener;
 use crate::address::Address;
 use crate::door::Door;
-use crate::duct::Settings;
+use crate::duct::{Settings, settings_methods};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lobby::Lobby;
 use crate::transport::{self, Wire};
@@ -101,26 +101,7 @@ impl ListenOptions {
         self
     }
 
-    /// The largest message, in bytes, that may be sent or received: the smaller of what both sides
-    /// say holds.
-    pub fn message_limit(mut self, bytes: usize) -> Self {
-        self.settings.message_limit = bytes;
-        self
-    }
-
-    /// Has a duct over TCP notice within this time, and a second, that the other host is gone; see
-    /// [`Duct::set_keepalive`](crate::Duct::set_keepalive).
-    pub fn keepalive(mut self, patience: Duration) -> Self {
-        self.settings.keepalive = Some(patience);
-        self
-    }
-
-    /// The name of the codec that the other side has to use too. Unless both sides name theirs,
-    /// nothing is compared.
-    pub fn codec_name(mut self, name: impl Into<String>) -> Self {
-        self.settings.codec = name.into();
-        self
-    }
+    settings_methods!();
 
     /// The host that the address and the ticket name, where others reach this one by another name than it
     /// listens at. Without, that of a `tls:` address for all interfaces is an IP address of this host.
