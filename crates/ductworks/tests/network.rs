@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -103,6 +104,9 @@ fn roles() {
         ("full", |address| {
             in_a_partition(address, with_a_full_socket)
         }),
+        ("long full", |address| {
+            in_a_partition(address, with_a_socket_that_has_long_been_full)
+        }),
         ("slow", |address| with_a_slow_reader(address)),
     ]);
 }
@@ -160,14 +164,18 @@ fn attentive(address: &str) -> (Duct, Duct) {
     })
 }
 
-fn in_a_partition(address: &str, notice: fn(&Duct, &Duct)) {
+/// Shuts the network down, and says when.
+fn cut() -> Instant {
+    set_loopback(false);
+    Instant::now()
+}
+
+fn in_a_partition(address: &str, notice: fn(&Duct, &Duct) -> Instant) {
     let (a, b) = attentive(address);
     a.send(&1).unwrap();
     assert_eq!(b.recv::<u8>().unwrap(), 1);
-    let begun = Instant::now();
-    notice(&a, &b);
     // What is promised, and something for a machine that is busy.
-    let within = begun.elapsed();
+    let within = notice(&a, &b).elapsed();
     eprintln!("{address}: noticed within {within:?}");
     assert!(
         within < KEEPALIVE + Duration::from_secs(1) + Duration::from_secs(2),
@@ -179,27 +187,29 @@ fn in_a_partition(address: &str, notice: fn(&Duct, &Duct)) {
     assert_eq!(kind(a.send(&1)), ErrorKind::Disconnected);
 }
 
-fn idle(a: &Duct, b: &Duct) {
-    set_loopback(false);
+fn idle(a: &Duct, b: &Duct) -> Instant {
+    let since = cut();
     thread::scope(|scope| {
         let other = scope.spawn(|| kind(b.recv::<u8>()));
         assert_eq!(kind(a.recv::<u8>()), ErrorKind::PeerDied);
         assert_eq!(other.join().unwrap(), ErrorKind::PeerDied);
     });
+    since
 }
 
-fn with_something_sent(a: &Duct, _b: &Duct) {
-    set_loopback(false);
+fn with_something_sent(a: &Duct, _b: &Duct) -> Instant {
+    let since = cut();
     a.send("nobody will acknowledge this").unwrap();
     assert_eq!(kind(a.recv::<u8>()), ErrorKind::PeerDied);
+    since
 }
 
-fn while_sending(a: &Duct, b: &Duct) {
+fn while_sending(a: &Duct, b: &Duct) -> Instant {
     thread::scope(|scope| {
         scope.spawn(|| while b.recv_bytes().is_ok() {});
         let message = pattern(1 << 20);
         a.send_bytes(&message).unwrap();
-        set_loopback(false);
+        let since = cut();
         let error = loop {
             if let Err(error) = a.send_bytes(&message) {
                 break error;
@@ -207,14 +217,46 @@ fn while_sending(a: &Duct, b: &Duct) {
         };
         assert_eq!(error.kind(), ErrorKind::Disconnected, "{error}");
         assert_eq!(error.raw_os_error(), Some(Errno::TIMEDOUT.raw_os_error()));
-    });
+        since
+    })
 }
 
 /// The other end did not read when it was still there.
-fn with_a_full_socket(a: &Duct, _b: &Duct) {
+fn with_a_full_socket(a: &Duct, _b: &Duct) -> Instant {
     a.try_send_bytes(&LARGE).unwrap();
-    set_loopback(false);
+    let since = cut();
     assert_eq!(kind(a.send(&1)), ErrorKind::Disconnected);
+    since
+}
+
+/// It did not for long: left to itself, the system asks ever more seldom whether there is room again.
+fn with_a_socket_that_has_long_been_full(a: &Duct, _b: &Duct) -> Instant {
+    a.try_send_bytes(&LARGE).unwrap();
+    wait_for(4 * KEEPALIVE);
+    let since = cut();
+    assert_eq!(kind(a.send(&1)), ErrorKind::Disconnected);
+    since
+}
+
+fn wait_for(time: Duration) {
+    let until = Instant::now() + time;
+    while Instant::now() < until {
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Whether the system can be told how long to wait at the most before it asks again (Linux 6.15).
+fn bounds_pauses() -> bool {
+    const TCP_RTO_MAX_MS: libc::c_int = 44;
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (mut value, mut len) = (0, 4);
+    // SAFETY: the system writes at most `len` bytes of `value`, which has so many.
+    let outcome = unsafe {
+        let (level, name) = (libc::IPPROTO_TCP, TCP_RTO_MAX_MS);
+        let place = (&raw mut value as *mut libc::c_int).cast();
+        libc::getsockopt(socket.as_raw_fd(), level, name, place, &raw mut len)
+    };
+    outcome == 0
 }
 
 fn with_a_slow_reader(address: &str) {
@@ -225,10 +267,7 @@ fn with_a_slow_reader(address: &str) {
             a.send_bytes(b"patient").unwrap();
         });
         // It reads nothing for much longer than a dead end would be waited for.
-        let until = Instant::now() + 3 * KEEPALIVE;
-        while Instant::now() < until {
-            thread::sleep(Duration::from_millis(100));
-        }
+        wait_for(3 * KEEPALIVE);
         assert!(b.recv_bytes().unwrap() == *LARGE);
         assert_eq!(b.recv_bytes().unwrap(), b"patient");
     });
@@ -237,11 +276,16 @@ fn with_a_slow_reader(address: &str) {
 #[test]
 fn a_network_that_goes_is_noticed_and_a_slow_reader_is_none() {
     let _watchdog = watchdog();
-    let roles = ["idle", "sent", "sending", "full", "slow"];
-    let children: Vec<_> = addresses()
-        .into_iter()
-        .flat_map(|address| roles.map(|role| (role, networked(role, address))))
-        .collect();
+    let mut roles = vec!["idle", "sent", "sending", "full", "slow"];
+    if bounds_pauses() {
+        roles.push("long full");
+    }
+    let mut children = Vec::new();
+    for address in addresses() {
+        for role in &roles {
+            children.push((role, networked(role, address)));
+        }
+    }
     for (role, child) in children {
         if let Some(child) = child {
             eprintln!("{role}");

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
 
 use libc::{c_int, socklen_t};
 
@@ -30,14 +31,18 @@ pub(super) fn syn_count(socket: BorrowedFd<'_>) -> io::Result<c_int> {
 }
 
 pub(super) fn set_syn_count(socket: BorrowedFd<'_>, count: c_int) -> io::Result<()> {
-    let len = size_of::<c_int>() as socklen_t;
-    let place = (&raw const count).cast();
-    // SAFETY: the system reads `len` bytes of `count`, which has so many.
-    let outcome = unsafe {
-        let (level, name) = (libc::IPPROTO_TCP, libc::TCP_SYNCNT);
-        libc::setsockopt(socket.as_raw_fd(), level, name, place, len)
-    };
-    checked(outcome)
+    set(socket, libc::IPPROTO_TCP, libc::TCP_SYNCNT, count)
+}
+
+/// From `linux/tcp.h`; since Linux 6.15.
+const TCP_RTO_MAX_MS: c_int = 44;
+
+/// The longest time between two attempts of a TCP connection to get something across, or to ask whether
+/// there is room again: from a second, which is also the least, to two minutes.
+pub(super) fn set_longest_pause(socket: BorrowedFd<'_>, pause: Duration) -> io::Result<()> {
+    let pause = pause.clamp(Duration::from_secs(1), Duration::from_secs(120));
+    let milliseconds = c_int::try_from(pause.as_millis()).unwrap_or(c_int::MAX);
+    set(socket, libc::IPPROTO_TCP, TCP_RTO_MAX_MS, milliseconds)
 }
 
 /// Who is at the other end of a Unix socket (`SO_PEERCRED`, `unix(7)`). The process is zero where it is
@@ -55,6 +60,14 @@ fn get<T: Plain>(socket: BorrowedFd<'_>, level: c_int, name: c_int) -> io::Resul
     // SAFETY: the system writes at most `len` bytes of `value`, and any bytes are a value of it.
     let outcome = unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, place, &raw mut len) };
     checked(outcome).map(|()| value)
+}
+
+fn set(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
+    let len = size_of::<c_int>() as socklen_t;
+    let place = (&raw const value).cast();
+    // SAFETY: the system reads `len` bytes of `value`, which has so many.
+    let outcome = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, place, len) };
+    checked(outcome)
 }
 
 fn checked(outcome: c_int) -> io::Result<()> {

@@ -139,6 +139,9 @@ pub(crate) fn keep_alive(socket: BorrowedFd<'_>, patience: Duration) -> rustix::
     sockopt::set_tcp_keepidle(socket, idle)?;
     sockopt::set_tcp_keepintvl(socket, Duration::from_secs(1))?;
     sockopt::set_tcp_keepcnt(socket, questions)?;
+    // Time for two questions without an answer, of an end that waits for room. An older system asks ever
+    // more seldom.
+    let _ = option::set_longest_pause(socket, patience / 2);
     sockopt::set_socket_keepalive(socket, true)
 }
 
