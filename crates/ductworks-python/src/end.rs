@@ -137,14 +137,17 @@ impl<F: Framing + Sync> End<F> {
         }
     }
 
-    /// Closes the descriptor and wakes whoever waits in it. Closing again does nothing.
+    /// Closes the descriptor and wakes whoever waits in it. Closing again does nothing: the number may be
+    /// that of somebody else's descriptor by then.
     pub(crate) fn close(&self) {
-        self.channel.close(&self.line());
-        drop(self.release());
+        if !self.is_closed() && self.channel.close(&self.line()) {
+            drop(self.release());
+        }
     }
 
     /// Has it notice within this time, and a second, that the other host is gone.
     pub(crate) fn set_keepalive(&self, patience: Duration) -> ductworks::Result<()> {
+        let _active = self.channel.gate().enter()?;
         if let Line::Socket(link) = self.line() {
             link.set_keepalive(Some(patience))?;
         }
@@ -166,8 +169,10 @@ impl<F: Framing + Sync> End<F> {
             return Ok(None);
         }
         self.check_portable()?;
-        self.channel.abandon(&self.line())?;
-        Ok(self.release())
+        match self.channel.abandon(&self.line())? {
+            true => Ok(self.release()),
+            false => Ok(None),
+        }
     }
 
     /// The descriptor of a closed channel, for the first who asks.

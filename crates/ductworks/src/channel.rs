@@ -224,21 +224,29 @@ impl<F: Framing, B: Body> Channel<F, B> {
     /// Closes the channel: whoever waits in it, and every later call, fails with
     /// [`ErrorKind::Closed`]. The rest of an accepted message goes out if it can at once, and so does
     /// the farewell where the framing has one; then it may take [a moment](Stream::linger) until they
-    /// have arrived. After the return no thread is using the stream's descriptor, if it has one. Returns
-    /// whether the channel was open until now.
+    /// have arrived. After the return no thread is using the stream's descriptor, if it has one.
+    ///
+    /// Returns whether it was this call that closed it, so that its caller may let go of the descriptor:
+    /// a second one does not touch the stream, which may be somebody else's by then.
     pub fn close<S: Stream>(&self, stream: &S) -> bool {
-        // Whoever closes it at the same time waits until the last word has been said.
-        let active = self.gate.hold();
+        let inside = self.gate.hold();
         let was_open = self.gate.shut();
+        if !self.begin_to_close() {
+            drop(inside);
+            if stream.descriptor().is_some() {
+                // Whoever closes it at the same time is to have said the last word.
+                self.gate.await_others(0);
+            }
+            return false;
+        }
         self.say_farewell(stream);
-        drop(active);
         if stream.descriptor().is_some() {
-            self.gate.close();
+            self.gate.await_others(1);
         }
         if was_open && self.has_left() {
             stream.linger();
         }
-        was_open
+        true
     }
 
     fn is_inherited(&self, busy: &AtomicU32) -> bool {

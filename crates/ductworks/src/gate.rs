@@ -225,13 +225,18 @@ impl Gate {
     /// [Shuts](Self::shut) the gate and waits until nobody is inside, which is at once.
     pub fn close(&self) -> bool {
         let was_open = self.shut();
+        self.await_others(0);
+        was_open
+    }
+
+    /// Waits until no more than so many are inside a gate that has been shut, which is at once.
+    pub(crate) fn await_others(&self, staying: u32) {
         // A thread that is active is inside a call that does not block, so this ends at once. The
         // bound is for a call that the system, or a stream of somebody's own, holds up all the same.
         let patience = Instant::now() + Duration::from_secs(1);
-        while !self.active.is_zero() && Instant::now() < patience {
+        while self.active.count() > staying && Instant::now() < patience {
             std::thread::yield_now();
         }
-        was_open
     }
 
     /// Marks this thread as using the descriptor, for one system call that does not block.
@@ -429,8 +434,8 @@ impl ActiveCount {
         self.update(|count| count.saturating_sub(1));
     }
 
-    fn is_zero(&self) -> bool {
-        Self::of(process::id(), self.0.load(Ordering::SeqCst)) == 0
+    fn count(&self) -> u32 {
+        Self::of(process::id(), self.0.load(Ordering::SeqCst))
     }
 }
 

@@ -415,6 +415,16 @@ fn a_farewell_says_how_much_was_received_even_without_an_answer() {
 }
 
 #[test]
+fn a_closed_end_has_no_direction_to_finish() {
+    let _watchdog = watchdog();
+    let (a, _b) = ductworks::pair().unwrap();
+    // Only a part of it is taken, and the close throws the rest away.
+    a.try_send_bytes(&LARGE).unwrap();
+    a.close();
+    assert_eq!(kind(a.finish()), ErrorKind::Closed);
+}
+
+#[test]
 fn version_1_has_no_word_for_draining() {
     let _watchdog = watchdog();
     let (a, _b) = Transport::Unix.ducts();

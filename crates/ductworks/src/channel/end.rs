@@ -55,6 +55,8 @@ pub(super) struct Life {
     /// The process that used it last, or [`NOBODY`].
     pub(super) user: AtomicU32,
     sending: AtomicU8,
+    /// The process in which a thread has begun to close it, or [`NOBODY`].
+    closing: AtomicU32,
 }
 
 /// The values of `Life::sending`.
@@ -73,6 +75,7 @@ impl Default for Life {
             taken_over: AtomicBool::new(false),
             user: AtomicU32::new(NOBODY),
             sending: AtomicU8::new(OPEN),
+            closing: AtomicU32::new(NOBODY),
         }
     }
 }
@@ -394,6 +397,9 @@ impl<F: Framing, B: Body> Channel<F, B> {
     ///
     /// As for [`flush`](Self::flush).
     pub fn finish<S: Stream>(&self, stream: &S, wait: &mut Wait<'_>) -> Result<()> {
+        if self.is_closed() {
+            return Err(self.explain(closed()));
+        }
         let state = &self.life.sending;
         if state.load(Ordering::SeqCst) == FINISHED {
             return Ok(());
@@ -424,10 +430,12 @@ impl<F: Framing, B: Body> Channel<F, B> {
     /// Closes the channel without a farewell: the stream goes on elsewhere. The other end is not to
     /// notice.
     ///
+    /// Returns, as [`close`](Self::close) does, whether it was this call that closed it.
+    ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`] in the middle of a message, with everything as it was.
-    pub fn abandon<S: Stream>(&self, stream: &S) -> Result<()> {
+    pub fn abandon<S: Stream>(&self, stream: &S) -> Result<bool> {
         if self.has_partial() || self.has_unsent() {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
@@ -437,8 +445,14 @@ impl<F: Framing, B: Body> Channel<F, B> {
         }
         self.life.handed_on.store(true, Ordering::SeqCst);
         self.life.sending.store(FINISHED, Ordering::SeqCst);
-        self.close(stream);
-        Ok(())
+        Ok(self.close(stream))
+    }
+
+    /// Whether this thread is the one that closes the channel in this process. A thread that had begun to
+    /// in the process that forked this one does nothing here.
+    pub(super) fn begin_to_close(&self) -> bool {
+        let me = process::id();
+        self.life.closing.swap(me, Ordering::SeqCst) != me
     }
 
     /// Whether the closed channel has said farewell for good, so that nobody goes on with the stream.
@@ -470,15 +484,12 @@ impl<F: Framing, B: Body> Channel<F, B> {
     }
 
     /// The last words of an end whose gate has just been closed: the rest of an accepted message, and
-    /// the farewell, as far as there is room. Nobody could act on a failure.
+    /// the farewell, as far as there is room. Nobody could act on a failure, and nothing is kept.
     pub(super) fn say_farewell<S: Stream>(&self, stream: &S) {
         let farewell = match self.life.sending.swap(FINISHED, Ordering::SeqCst) {
             OPEN => self.framing.control(&self.farewell(false)),
             _ => None,
         };
-        if self.is_inherited(&self.sending) || (farewell.is_none() && !self.rest_waits()) {
-            return;
-        }
         let until = Instant::now() + PATIENCE;
         let mut rest = loop {
             match self.sender.try_take(&self.gate) {
@@ -490,34 +501,41 @@ impl<F: Framing, B: Body> Channel<F, B> {
                 None => return,
             }
         };
-        while !rest.bytes.is_empty() {
-            match put(stream, rest.bytes.unsent()) {
-                Some(count) => rest.bytes.advance(count),
-                None => return,
+        self.unsent.store(false, Ordering::SeqCst);
+        let rest = std::mem::take(&mut *rest);
+        if !self.is_inherited(&self.sending) && put_rest(stream, rest) {
+            put_farewell(stream, farewell.as_ref().map_or(&[], |frame| frame));
+        }
+    }
+}
+
+/// Writes the rest of an accepted message, if there is room for all of it.
+fn put_rest<S: Stream>(stream: &S, mut rest: Rest) -> bool {
+    while !rest.bytes.is_empty() {
+        match put(stream, rest.bytes.unsent()) {
+            Some(count) => rest.bytes.advance(count),
+            None => return false,
+        }
+    }
+    let descriptors: Vec<_> = rest.descriptors.iter().map(AsFd::as_fd).collect();
+    descriptors.is_empty() || stream.write_descriptors(&descriptors).is_ok()
+}
+
+fn put_farewell<S: Stream>(stream: &S, mut farewell: &[u8]) {
+    let mut stretched = false;
+    while !farewell.is_empty() {
+        match put(stream, farewell) {
+            Some(count) => farewell = &farewell[count..],
+            None if stretched => return,
+            None => {
+                stream.stretch();
+                stretched = true;
             }
         }
-        let descriptors: Vec<_> = rest.descriptors.iter().map(AsFd::as_fd).collect();
-        if !descriptors.is_empty() && stream.write_descriptors(&descriptors).is_err() {
-            return;
-        }
-        drop(descriptors);
-        rest.descriptors.clear();
-        let mut farewell = farewell.as_ref().map_or(&[][..], |frame| frame);
-        let mut stretched = false;
-        while !farewell.is_empty() {
-            match put(stream, farewell) {
-                Some(count) => farewell = &farewell[count..],
-                None if stretched => return,
-                None => {
-                    stream.stretch();
-                    stretched = true;
-                }
-            }
-        }
-        if stream.flush().is_err() && !stretched {
-            stream.stretch();
-            let _ = stream.flush();
-        }
+    }
+    if stream.flush().is_err() && !stretched {
+        stream.stretch();
+        let _ = stream.flush();
     }
 }
 

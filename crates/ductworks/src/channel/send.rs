@@ -76,6 +76,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
             descriptors,
         };
         if len > LARGE && !self.widened.swap(true, Ordering::Relaxed) {
+            let _active = self.gate.enter().map_err(|error| self.explain(error))?;
             stream.widen();
         }
         if let [part] = *parts
@@ -115,7 +116,11 @@ impl<F: Framing, B: Body> Channel<F, B> {
 
     /// Checks that so many descriptors may go with a message.
     fn check_descriptors<S: Stream>(&self, stream: &S, count: usize) -> Result<()> {
-        let fault = if !stream.carries_descriptors() {
+        let carries = {
+            let _active = self.gate.enter().map_err(|error| self.explain(error))?;
+            stream.carries_descriptors()
+        };
+        let fault = if !carries {
             "descriptors can go to another process of this host only: use a unix: address or a pair"
         } else if !self.peer.takes_descriptors.load(Ordering::Relaxed) {
             "the other end has not said that it takes descriptors; version 1 of the protocol has no word \
