@@ -51,15 +51,33 @@ def shared_ends():
         yield a, b
 
 
-def same(left, right):
-    """Whether two values are equal, and of the same types all through."""
+def same(left, right, compared=None):
+    """Whether two values are equal, and of the same types all through; they may hold themselves."""
+    compared = {} if compared is None else compared
     if type(left) is not type(right):
         return False
-    if isinstance(left, (list, tuple)):
-        return len(left) == len(right) and all(map(same, left, right))
     if isinstance(left, dict):
-        return same(list(left.items()), list(right.items()))
+        return same(list(left.items()), list(right.items()), compared)
+    if isinstance(left, (list, tuple)):
+        if len(left) != len(right):
+            return False
+        if (id(left), id(right)) in compared:
+            return True
+        compared[id(left), id(right)] = left, right  # Alive, so that the numbers stay theirs.
+        return all(same(*each, compared) for each in zip(left, right))
     return left == right or left != left
+
+
+def test_values_that_contain_themselves_can_be_compared():
+    loops = []
+    for last in (1, 1, 2):
+        loop = [[], {}]
+        loop[0].append(loop)
+        loop[1]["last"] = (loop, last)
+        loops.append(loop)
+    one, alike, other = loops
+    assert same(one, alike)
+    assert not same(one, other)
 
 
 @settings(max_examples=400)
@@ -127,6 +145,28 @@ def test_a_damaged_pickle_means_what_the_pickle_module_says(shared_ends, value, 
     a.send_bytes(damaged)
     received, expected = outcome(b.recv), outcome(lambda: pickle.loads(damaged))
     assert same(received, expected)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"\x80\x04]((K\x01ee.",  # APPENDS to a list below a mark
+        b"\x80\x04](K\x01ae.",  # APPEND
+        b"\x80\x04}((K\x01K\x02uu.",  # SETITEMS
+        b"\x80\x04}(K\x01K\x02su.",  # SETITEM
+        b"\x80\x04](\x94e.",  # MEMOIZE
+        b"\x80\x04K\x01(\x85.",  # TUPLE1
+        b"\x80\x04](.",  # STOP
+    ],
+)
+def test_an_opcode_that_reaches_below_a_mark_is_refused_as_the_pickle_module_does(ends, damaged):
+    a, b = ends
+    a.send_bytes(damaged)
+    with pytest.raises(pickle.UnpicklingError) as expected:
+        pickle.loads(damaged)
+    with pytest.raises(pickle.UnpicklingError) as received:
+        b.recv()
+    assert str(received.value) == str(expected.value)
 
 
 @settings(max_examples=300)

@@ -296,7 +296,10 @@ impl<'a, 'py> Reader<'a, 'py> {
                 let count = self.since_mark()?;
                 self.set_items(count)?;
             }
-            op::MEMOIZE => self.memo.push(self.stack.last()?.clone()),
+            op::MEMOIZE => {
+                let value = self.below(0)?.clone();
+                self.memo.push(value);
+            }
             op::BINGET => {
                 let [index] = self.array()?;
                 self.stack.push(self.memo.get(usize::from(index))?.clone());
@@ -323,13 +326,26 @@ impl<'a, 'py> Reader<'a, 'py> {
         self.stack.len().checked_sub(self.marks.pop()?)
     }
 
-    /// Takes away the values at the top of the stack, all of them above the last mark.
+    /// The place of the value with so many others on it, all of them above the last mark: nothing reaches
+    /// below that.
+    fn place(&self, others: usize) -> Option<usize> {
+        let place = self.stack.len().checked_sub(others)?.checked_sub(1)?;
+        let fence = self.marks.last().copied().unwrap_or(0);
+        (place >= fence).then_some(place)
+    }
+
+    /// The value below so many others.
+    fn below(&self, others: usize) -> Option<&Bound<'py, PyAny>> {
+        self.stack.get(self.place(others)?)
+    }
+
+    /// Takes away so many values at the top of the stack.
     fn top(&mut self, count: usize) -> Option<std::vec::Drain<'_, Bound<'py, PyAny>>> {
-        let start = self.stack.len().checked_sub(count)?;
-        match self.marks.last() {
-            Some(mark) if start < *mark => None,
-            _ => Some(self.stack.drain(start..)),
-        }
+        let start = match count.checked_sub(1) {
+            Some(others) => self.place(others)?,
+            None => self.stack.len(),
+        };
+        Some(self.stack.drain(start..))
     }
 
     fn bool(&mut self, value: bool) {
@@ -362,8 +378,7 @@ impl<'a, 'py> Reader<'a, 'py> {
     }
 
     fn append(&mut self, count: usize) -> Option<()> {
-        let at = self.stack.len().checked_sub(count)?.checked_sub(1)?;
-        let list = self.stack.get(at)?.cast_exact::<PyList>().ok()?.clone();
+        let list = self.below(count)?.cast_exact::<PyList>().ok()?.clone();
         for item in self.top(count)? {
             list.append(item).ok()?;
         }
@@ -374,8 +389,7 @@ impl<'a, 'py> Reader<'a, 'py> {
         if !count.is_multiple_of(2) {
             return None;
         }
-        let at = self.stack.len().checked_sub(count)?.checked_sub(1)?;
-        let dict = self.stack.get(at)?.cast_exact::<PyDict>().ok()?.clone();
+        let dict = self.below(count)?.cast_exact::<PyDict>().ok()?.clone();
         let mut items = self.top(count)?;
         while let (Some(key), Some(item)) = (items.next(), items.next()) {
             // A key that cannot be hashed: the pickle module shall say so.
