@@ -291,6 +291,8 @@ fn receive_without_room(ticket: &str) {
         current: Some(u64::try_from(next_free).unwrap() + 4),
         ..getrlimit(Resource::Nofile)
     };
+    // A thread that has waited keeps a descriptor to be woken by.
+    assert_eq!(kind(duct.recv_bytes_timeout(SHORT)), ErrorKind::TimedOut);
     setrlimit(Resource::Nofile, limit).unwrap();
     let before = descriptors();
     duct.send("ready").unwrap();
