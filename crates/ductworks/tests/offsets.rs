@@ -111,6 +111,7 @@ fn a_parent_is_left(spoken: Spoken, transport: Transport, manner: Manner) {
     let recording = Recording::make(spoken);
     let parent = Parent::new(spoken, transport);
     for death in recording.offsets(spoken) {
+        let _watchdog = watchdog();
         let shown = format!("{death:?}, {spoken:?}, {transport:?}, {manner:?}");
         let ticket = parent.listener.ticket();
         let mut peer = Peer::new(parent.dial(spoken), death, manner);
@@ -151,6 +152,7 @@ fn a_child_is_left(spoken: Spoken, transport: Transport, manner: Manner) {
         }
     });
     for death in recording.offsets(spoken) {
+        let _watchdog = watchdog();
         let shown = format!("{death:?}, {spoken:?}, {transport:?}, {manner:?}");
         ask.send(trap.ticket()).unwrap();
         let mut peer = Peer::new((trap.accept)(), death, manner);
@@ -202,7 +204,6 @@ macro_rules! sweeps {
     ($($name:ident: $left:ident($spoken:ident, $transport:ident, $manner:ident);)*) => {$(
         #[test]
         fn $name() {
-            let _watchdog = watchdog();
             $left(Spoken::$spoken, Transport::$transport, Manner::$manner);
         }
     )*};
@@ -260,7 +261,6 @@ fn roles() {
 
 #[test]
 fn a_parent_outlives_a_child_that_is_killed() {
-    let _watchdog = watchdog();
     for transport in TRANSPORTS {
         killed::a_parent_is_left(Spoken::Token, transport);
     }
@@ -268,7 +268,6 @@ fn a_parent_outlives_a_child_that_is_killed() {
 
 #[test]
 fn a_parent_of_version_1_outlives_a_child_that_is_killed() {
-    let _watchdog = watchdog();
     for transport in TRANSPORTS {
         killed::a_parent_is_left(Spoken::V1, transport);
     }

@@ -12,7 +12,7 @@ use ductworks::{Address, ConnectOptions, Duct, ErrorKind, Ticket};
 use rustix::process::{Signal, getpid, kill_process};
 
 use crate::assert_ends_so;
-use crate::common::{Transport, process};
+use crate::common::{Transport, process, watchdog};
 use crate::peer::{Death, Recording, Spoken, messages};
 use crate::survivors::{Event, Parent, dial};
 
@@ -20,6 +20,7 @@ pub(crate) fn a_parent_is_left(spoken: Spoken, transport: Transport) {
     let recording = Recording::make(spoken);
     let parent = Parent::new(spoken, transport);
     for death in recording.offsets(spoken).filter(|death| is_chosen(*death)) {
+        let _watchdog = watchdog();
         let shown = format!("{death:?}, {spoken:?}, {transport:?}");
         let ticket = parent.listener.ticket();
         let (way, count) = match death {
