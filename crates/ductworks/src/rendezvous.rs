@@ -115,7 +115,7 @@ impl Parent {
     ///
     /// let ticket = parent.ticket().clone();
     /// let child = std::thread::spawn(|| connect(ticket));
-    /// let duct = parent.listen(Duration::from_secs(1))?;
+    /// let duct = parent.listen(Duration::from_secs(30))?;
     /// # let child = child.join().expect("no panic")?;
     /// assert!(connect(parent.ticket()).is_err());
     /// # Ok::<(), ductworks::Error>(())
