@@ -155,11 +155,15 @@ fn who_takes_too_long_is_turned_away() {
     let _watchdog = watchdog();
     let (lobby, listener) = (lobby(SHORT), door());
     let mut silent = dial(&listener);
-    let error = accept(&lobby, &listener, 4 * SHORT).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::TimedOut);
-    // The challenge, and the end.
     let mut heard = Vec::new();
-    silent.read_to_end(&mut heard).unwrap();
+    thread::scope(|scope| {
+        // The challenge, and the end.
+        let hearing = scope.spawn(|| silent.read_to_end(&mut heard).unwrap());
+        while !hearing.is_finished() {
+            let nobody = accept(&lobby, &listener, SHORT);
+            assert_eq!(kind(nobody), ErrorKind::TimedOut);
+        }
+    });
     assert_eq!(heard.len(), 4 + 11 + 8 + 40);
 }
 
@@ -218,8 +222,10 @@ fn a_client_does_not_trust_a_listener_that_does_not_know_the_key() {
     });
     thread::scope(|scope| {
         let joining = scope.spawn(|| kind(client(&listener, KEY)));
-        let outcome = liar.accept(&listener, &mut Wait::until(Deadline::after(4 * SHORT)));
-        assert_eq!(kind(outcome), ErrorKind::TimedOut);
+        while !joining.is_finished() {
+            let nobody = liar.accept(&listener, &mut Wait::until(Deadline::after(SHORT)));
+            assert_eq!(kind(nobody), ErrorKind::TimedOut);
+        }
         assert_eq!(joining.join().unwrap(), ErrorKind::PermissionDenied);
     });
 }
