@@ -19,8 +19,9 @@ import msgspec
 import numpy as np
 import pytest
 from ductworks import codecs
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from support import is_harmless
 
 PATIENCE = 20
 
@@ -100,8 +101,9 @@ def test_the_messages_are_those_of_the_format(codec, wire):
 
 @pytest.mark.parametrize("codec", ["json", "msgpack", "cbor", "pickle"])
 @settings(max_examples=100)
-@given(rubbish=st.binary(max_size=60).filter(lambda rubbish: not set(rubbish) & set(b"ci\x93")))
+@given(rubbish=st.binary(max_size=60))
 def test_rubbish_is_refused_or_decoded_and_the_duct_goes_on(codec, rubbish):
+    assume(codec != "pickle" or is_harmless(rubbish))
     a, b = ductworks.pair(codec)
     with a, b:
         a.send_bytes(rubbish)

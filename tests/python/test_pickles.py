@@ -6,7 +6,6 @@ import io
 import multiprocessing.connection
 import multiprocessing.pool
 import pickle
-import pickletools
 import random
 import socket
 import struct
@@ -17,6 +16,7 @@ import pytest
 from ductworks.connection import Connection, Pipe
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from support import is_harmless
 
 ATOMS = (
     st.none()
@@ -101,20 +101,6 @@ def outcome(load):
         return load()
     except Exception as error:
         return type(error)
-
-
-def is_harmless(damaged):
-    """Whether the pickle module can be given this. What comes of looking a name up depends on the
-    import system. For a place in the memo it takes 16 bytes times its number, and fills them."""
-    try:
-        for opcode, argument, _ in pickletools.genops(bytes(damaged)):
-            if opcode.name in ("GLOBAL", "INST", "STACK_GLOBAL"):
-                return False
-            if opcode.name in ("PUT", "LONG_BINPUT") and argument > 1000:
-                return False
-    except Exception:  # It goes no further, and neither does the pickle module.
-        return True
-    return True
 
 
 @pytest.mark.parametrize(
