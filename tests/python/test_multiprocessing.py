@@ -26,7 +26,14 @@ from multiprocessing import reduction
 
 import ductworks.connection as ours
 import pytest
-from support import PATIENCE, SHORT, eventually, wait_until_blocked
+from support import (
+    PATIENCE,
+    SHORT,
+    eventually,
+    handling,
+    signal_once_blocked,
+    wait_until_blocked,
+)
 
 SIZES = [0, 1, 255, 16383, 16384, 16385, 65535, 65536, 65537, 1 << 20, 5_500_000]
 
@@ -571,12 +578,8 @@ def test_a_signal_handler_runs_while_a_receive_waits(ends):
     def ring(*_):
         a.send("from the handler")
 
-    before = signal.signal(signal.SIGALRM, ring)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, SHORT)
+    with handling(signal.SIGALRM, ring), signal_once_blocked(signal.SIGALRM):
         assert b.recv() == "from the handler"
-    finally:
-        signal.signal(signal.SIGALRM, before)
 
 
 # Processes
@@ -808,13 +811,9 @@ def test_an_exception_in_the_middle_of_a_message_loses_nothing(api):
 
     with raw_peer(api) as (connection, peer):
         peer.sendall(head(10) + b"first")
-        before = signal.signal(signal.SIGALRM, ring)
-        try:
-            signal.setitimer(signal.ITIMER_REAL, SHORT)
-            with pytest.raises(Alarm):
+        with handling(signal.SIGALRM, ring), pytest.raises(Alarm):
+            with signal_once_blocked(signal.SIGALRM):
                 connection.recv_bytes()
-        finally:
-            signal.signal(signal.SIGALRM, before)
         peer.sendall(b"-half" + head(4) + b"next")
         if api is ours:
             assert connection.recv_bytes() == b"first-half"
@@ -831,13 +830,9 @@ def test_an_exception_in_the_middle_of_a_receive_into_a_buffer_lets_go_of_it():
     with raw_peer(ours) as (connection, peer):
         peer.sendall(head(10) + b"first")
         place = bytearray(10)
-        before = signal.signal(signal.SIGALRM, ring)
-        try:
-            signal.setitimer(signal.ITIMER_REAL, SHORT)
-            with pytest.raises(Alarm):
+        with handling(signal.SIGALRM, ring), pytest.raises(Alarm):
+            with signal_once_blocked(signal.SIGALRM):
                 connection.recv_bytes_into(place)
-        finally:
-            signal.signal(signal.SIGALRM, before)
         place.clear()  # A buffer that is held cannot be resized.
         peer.sendall(b"-half")
         assert connection.recv_bytes() == b"first-half"
