@@ -17,7 +17,16 @@ from pathlib import Path
 
 import ductworks.connection as ours
 import pytest
-from support import PATIENCE, SHORT, eventually, wait_until_blocked
+from support import (
+    PATIENCE,
+    SHORT,
+    Background,
+    eventually,
+    handling,
+    read_to_end,
+    signal_once_blocked,
+    wait_until_blocked,
+)
 
 KEY = b"correct horse"
 
@@ -292,12 +301,11 @@ def test_a_client_that_does_not_finish_is_turned_away_in_time(behaviour):
         with connected(listener) as stranger:
             behaviour(stranger)
             stranger.settimeout(PATIENCE)
+            # What it is told, and then the end.
+            hearing = Background(read_to_end, stranger)
             with pytest.raises(TimeoutError):
-                listener.accept(timeout=SHORT * 4)
-            # What it was told, and then the end.
-            with contextlib.suppress(ConnectionResetError):
-                while stranger.recv(100):
-                    pass
+                accept_until(listener, hearing)
+            hearing.result()
 
 
 def test_an_honest_client_gets_in_beside_sixty_four_stalled_ones():
@@ -381,15 +389,10 @@ def test_a_signal_handler_ends_accept(options):
     def ring(*_):
         raise Alarm
 
-    before = signal.signal(signal.SIGALRM, ring)
-    try:
-        with ours.Listener(**options) as listener:
-            signal.setitimer(signal.ITIMER_REAL, SHORT)
-            with pytest.raises(Alarm):
+    with ours.Listener(**options) as listener:
+        with handling(signal.SIGALRM, ring), pytest.raises(Alarm):
+            with signal_once_blocked(signal.SIGALRM):
                 listener.accept()
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_listener_is_readable_when_somebody_waits():
