@@ -16,7 +16,10 @@ from hypothesis import HealthCheck, settings
 TIME_LIMIT = float(os.environ.get("DUCTWORKS_TEST_TIME_LIMIT", "60"))
 
 settings.register_profile(
-    "ductworks", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    "ductworks",
+    deadline=None,
+    # Examples may be slow to make where the machine is busy.
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("ductworks")
 

@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 from support import RAW, TRANSPORTS, descriptor, eventually, frame, wired
 
+# Thousands of steps, of which many wait: for a timeout, or for TCP's timers.
+pytestmark = pytest.mark.time_limit(240)
+
 sizes = st.sampled_from([0, 1, 4, 5, 6, 300, 5_000, 20_000, 70_000])
 counts = st.sampled_from([1, 2, 4, 5, 6, 100, 4_000, 100_000])
 
