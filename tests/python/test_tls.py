@@ -68,7 +68,7 @@ def test_a_ticket_is_all_that_another_process_needs():
         assert listener.ticket.startswith(listener.address + "#")
         environment = {
             **os.environ,
-            "DUCT": listener.ticket.replace(host_of(listener), "127.0.0.1"),
+            "DUCT": listener.ticket.replace(host_of(listener), "127.0.0.1", 1),
         }
         child = subprocess.Popen([sys.executable, "-c", CHILD], env=environment)
         with listener.accept(PATIENCE) as duct:
