@@ -4,7 +4,7 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Mutex;
 
-use rustix::event::epoll;
+use rustix::event::{PollFd, PollFlags, Timespec, epoll};
 
 use crate::address::Address;
 use crate::error::{Error, ErrorKind, Result};
@@ -195,6 +195,15 @@ impl Door {
                 .sleep(descriptor, Queue::Descriptor, || true, wait)
                 .map_err(|error| self.late(error))?;
         }
+    }
+
+    /// Whether somebody is at one of the entries.
+    pub(crate) fn has_somebody(&self) -> bool {
+        let entries = self.entries.iter();
+        let mut looks: Vec<_> = entries
+            .map(|entry| PollFd::new(&entry.socket, PollFlags::IN))
+            .collect();
+        rustix::event::poll(&mut looks, Some(&Timespec::default())).is_ok_and(|count| count > 0)
     }
 
     /// Who is at one of the entries, if somebody is.

@@ -198,6 +198,12 @@ impl<H: Handshake> Lobby<H> {
 
     /// Lets in who is at the door, and hears whoever has something to say.
     fn serve(&self, room: &mut Room<H>, door: &Door) -> Result<Option<Admitted<H>>> {
+        // Nobody is to give way who has just said what lets them in.
+        if room.is_full()
+            && let Some(admitted) = self.hear(room, door)
+        {
+            return Ok(Some(admitted));
+        }
         // Not for as long as somebody goes on connecting: the guests are to be heard as well.
         for _ in 0..GUESTS_MAX {
             if !room.make_way(door) {
@@ -225,6 +231,10 @@ impl<H: Handshake> Lobby<H> {
                 Err(reason) => room.refuse(&guest, reason),
             }
         }
+        Ok(self.hear(room, door))
+    }
+
+    fn hear(&self, room: &mut Room<H>, door: &Door) -> Option<Admitted<H>> {
         let mut index = 0;
         while let Some(guest) = room.guests.get_mut(index) {
             match guest.hear(&self.make) {
@@ -237,14 +247,14 @@ impl<H: Handshake> Lobby<H> {
                     let (connection, mut handshake) = room.remove(door, index).into_parts();
                     handshake.iter_mut().for_each(Handshake::admitted);
                     connection.link().admit();
-                    return Ok(Some(Admitted {
+                    return Some(Admitted {
                         connection,
                         handshake,
-                    }));
+                    });
                 }
             }
         }
-        Ok(None)
+        None
     }
 }
 
@@ -305,10 +315,10 @@ impl<H: Handshake> Room<H> {
         let own = self.own.as_ref().map(OwnedFd::try_clone).transpose();
         let mut own = own.map_err(|e| Error::os("wait for connections", e))?;
         let mut next = self.guests.iter().filter_map(|guest| guest.until).min();
-        if self.is_full() {
+        let way = self.guests.first().map(|guest| guest.since + GRACE);
+        if self.is_full() && way.is_some_and(|way| way > Instant::now()) {
             // Who is at the door has to wait until one of these goes, or has had time enough.
             own = Some(self.guests_alone()?);
-            let way = self.guests.first().map(|guest| guest.since + GRACE);
             next = next.min(way).or(way);
         }
         let last = self.last_refusal.clone();
@@ -324,6 +334,9 @@ impl<H: Handshake> Room<H> {
     fn make_way(&mut self, door: &Door) -> bool {
         if !self.is_full() {
             return true;
+        }
+        if !door.has_somebody() {
+            return false;
         }
         let now = Instant::now();
         let had_time = |guest: &&Guest<H>| now.duration_since(guest.since) >= GRACE;

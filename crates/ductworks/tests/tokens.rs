@@ -103,12 +103,46 @@ fn an_address_alone_does_not_admit_and_its_refusal_does_not_use_the_token_up() {
     }
 }
 
+/// More than a quarter of a second, which everybody may stay inside.
+const MORE_THAN_GRACE: Duration = Duration::from_millis(300);
+
 #[test]
-fn a_hundred_children_who_come_before_the_first_is_accepted_all_get_in() {
+fn a_full_house_turns_nobody_away_while_nobody_is_at_the_door() {
+    let _watchdog = watchdog();
+    for listener in listeners(&ListenOptions::new().handshake_timeout(PATIENCE)) {
+        let _stalled = [(); 64].map(|()| dial(listener.address()));
+        let error = listener.accept_timeout(MORE_THAN_GRACE).unwrap_err();
+        assert!(!error.to_string().contains("refused"), "{error}");
+    }
+}
+
+#[test]
+fn who_has_just_proved_themselves_makes_no_way_for_others() {
+    let _watchdog = watchdog();
+    for listener in listeners(&ListenOptions::new().handshake_timeout(PATIENCE)) {
+        let token = listener.ticket().token().cloned().unwrap();
+        let mut child = dial(listener.address());
+        let _stalled = [(); 63].map(|()| dial(listener.address()));
+        let mut client = Greeting::client(Some(&token), &Terms::default(), [1; 32]);
+        child.write_all(&client.opening().unwrap()).unwrap();
+        listener.accept_timeout(MORE_THAN_GRACE).unwrap_err();
+        let Answer::Next(proof) = client.answer(&read_block(&mut child)) else {
+            panic!("the listener knows the token");
+        };
+        child.write_all(&proof).unwrap();
+        let _at_the_door = dial(listener.address());
+        listener.accept_timeout(PATIENCE).unwrap();
+        assert_eq!(read_block(&mut child), said(Control::Accept));
+    }
+}
+
+/// One after the other, in the time that everybody may stay inside while others are at the door.
+#[test]
+fn more_children_than_there_is_room_for_who_come_before_the_first_is_accepted_all_get_in() {
     let _watchdog = watchdog();
     for listener in listeners(&ListenOptions::new().reusable(true)) {
         let token = listener.ticket().token().cloned().unwrap();
-        let children: Vec<_> = (0..100)
+        let children: Vec<_> = (0..70)
             .map(|_| {
                 let mut child = dial(listener.address());
                 let mut client = Greeting::client(Some(&token), &Terms::default(), [1; 32]);
@@ -128,7 +162,7 @@ fn a_hundred_children_who_come_before_the_first_is_accepted_all_get_in() {
                     assert_eq!(read_block(&mut child), said(Control::Accept));
                 }
             });
-            for _ in 0..100 {
+            for _ in 0..70 {
                 listener.accept_timeout(PATIENCE).unwrap();
             }
         });
