@@ -139,8 +139,8 @@ fn words(answer: &Answer) -> Option<Vec<u8>> {
         }
         Answer::Refuse { farewell, reason } => {
             assert!(!reason.is_empty());
-            assert!(farewell.as_deref().is_none_or(|said| said == FAILURE));
-            farewell.as_ref()
+            assert!(farewell.is_empty() || *farewell == [FAILURE]);
+            farewell.first()
         }
     };
     let said = said?;

@@ -29,21 +29,23 @@ fn terms(input: &mut Input<'_>, descriptors: bool) -> Terms {
     }
 }
 
-/// What an answer says to the other end, which is always a frame of the handshake.
+/// What an answer says to the other end first, which is always a frame of the handshake.
 fn words(answer: &Answer) -> Option<Vec<u8>> {
     let said = match answer {
         Answer::Next(said) => Some(said),
         Answer::Accept(said) => said.as_ref(),
         Answer::Refuse { farewell, reason } => {
             assert!(!reason.is_empty());
-            if let Some(farewell) = farewell {
-                assert_eq!(
-                    control(farewell),
-                    Some(Control::Refused),
-                    "it tells too much"
-                );
-            }
-            farewell.as_ref()
+            let told: Vec<_> = farewell.iter().map(|word| control(word)).collect();
+            assert!(
+                matches!(
+                    told[..],
+                    [] | [Some(Control::Refused)]
+                        | [Some(Control::Hello(_)), Some(Control::Refused)]
+                ),
+                "it tells too much: {told:?}"
+            );
+            farewell.first()
         }
     };
     let said = said?;

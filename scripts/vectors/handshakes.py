@@ -284,6 +284,7 @@ def refused_changes():
 def refused_modes():
     free, closed = client(token=None), server(token=None)
     other, odd = server(codec="msgpack"), client()
+    strange = server(token=None, codec="msgpack")
     talk = complete(odd, other)[:3]
     return [
         exchange(
@@ -309,10 +310,19 @@ def refused_modes():
         ),
         exchange(
             "codecs that differ, without a token",
-            "refused at once",
-            (free, server(token=None, codec="msgpack")),
-            [("client", opening(free)), ("server", REFUSAL)],
+            "refused at once, behind a hello that tells the client why",
+            (free, strange),
+            [("client", opening(free)), ("server", opening(strange)), ("server", REFUSAL)],
             "refused by the server",
+            "server",
+        ),
+        exchange(
+            "a listener's codec that differs, without a token",
+            "the client knows by the hello that the two do not fit",
+            (free, strange),
+            [("client", opening(free)), ("server", opening(strange)), ("client", REFUSAL)],
+            "refused by the client",
+            "client",
         ),
         exchange(
             "an acceptance instead of a hello",

@@ -435,9 +435,9 @@ fn converse<H: Handshake>(stream: &Link<'_>, handshake: &mut H, wait: &mut Wait<
             }
             Answer::Accept(None) => return Ok(()),
             Answer::Refuse { farewell, reason } => {
-                if let Some(farewell) = farewell {
+                for word in farewell {
                     // The reason is what counts, whether they hear of it or not.
-                    let _ = channel.send(stream, &[&farewell], wait);
+                    let _ = channel.send(stream, &[&word], wait);
                 }
                 return Err(Error::new(ErrorKind::PermissionDenied, reason));
             }

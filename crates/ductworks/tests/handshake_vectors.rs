@@ -5,6 +5,7 @@
 
 mod vector_files;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ductworks::wire::{Admission, Answer, Greeting, Handshake, Hello, Secured, Terms, Token};
@@ -95,31 +96,35 @@ fn play(vector: &Exchange, role: &str) {
         _ => &vector.server,
     };
     let mut end = side.greeting(role);
-    let mut said = end.opening();
+    let mut said: VecDeque<_> = end.opening().into_iter().collect();
     let mut last = None;
     for message in &vector.messages {
         let told = format!("{}: the {role}", vector.name);
         if message.from == role {
             assert_eq!(
-                said.take(),
+                said.pop_front(),
                 Some(message.hex.0.clone()),
                 "{told}, {}",
                 message.is
             );
             continue;
         }
-        assert_eq!(said.take(), None, "{told} says too much");
+        assert_eq!(said, [[0; 0]; 0], "{told} says too much");
         let answer = end.answer(&message.hex.0);
         said = match &answer {
-            Answer::Next(said) => Some(said.clone()),
-            Answer::Accept(said) => said.clone(),
+            Answer::Next(said) => [said.clone()].into(),
+            Answer::Accept(said) => said.iter().cloned().collect(),
             // Whoever has been refused may say so or not.
-            Answer::Refuse { .. } if message.is == "refused" => None,
-            Answer::Refuse { farewell, .. } => farewell.clone(),
+            Answer::Refuse { .. } if message.is == "refused" => VecDeque::new(),
+            Answer::Refuse { farewell, .. } => farewell.clone().into(),
         };
         last = Some(answer);
     }
-    assert_eq!(said, None, "{}: the {role} says too much", vector.name);
+    assert_eq!(
+        said, [[0; 0]; 0],
+        "{}: the {role} says too much",
+        vector.name
+    );
     let agreed = end.agreed().map(|terms| Agreed {
         limit: terms.limit,
         descriptors: terms.descriptors,

@@ -429,17 +429,28 @@ fn limits_are_agreed_on_and_codecs_compared() {
         duct.set_message_limit(1000);
         assert_eq!(kind(duct.send_bytes(&[0; 51])), ErrorKind::TooLarge);
 
-        let ticket = listener.ticket();
-        let other = thread::spawn(move || ConnectOptions::new().codec_name("cbor").connect(ticket));
-        let mut told = why_nobody(&listener);
-        while !told.contains("refused") {
-            told = why_nobody(&listener);
-        }
-        let error = other.join().unwrap().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
-        for text in [told, error.to_string()] {
-            assert!(text.contains("json") && text.contains("cbor"), "{text}");
-        }
+        assert_both_codecs_are_named_to_both(&listener);
+    }
+}
+
+#[test]
+fn codecs_are_compared_where_no_token_is_asked_for() {
+    let _watchdog = watchdog();
+    let options = ListenOptions::new().v1(true).codec_name("json");
+    assert_both_codecs_are_named_to_both(&options.bind_private().unwrap());
+}
+
+fn assert_both_codecs_are_named_to_both(listener: &Listener) {
+    let ticket = listener.ticket();
+    let other = thread::spawn(move || ConnectOptions::new().codec_name("cbor").connect(ticket));
+    let mut told = why_nobody(listener);
+    while !told.contains("refused") {
+        told = why_nobody(listener);
+    }
+    let error = other.join().unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+    for text in [told, error.to_string()] {
+        assert!(text.contains("json") && text.contains("cbor"), "{text}");
     }
 }
 

@@ -105,16 +105,20 @@ impl<H: Handshake> Talk<H> {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Outcome::Waits,
                 Err(error) => return Outcome::Refused(why(&error)),
             };
-            let (reply, end) = match self.handshake.answer(&message) {
-                Answer::Next(reply) => (Some(reply), None),
-                Answer::Accept(reply) => (reply, Some(Outcome::Accepted)),
-                Answer::Refuse { farewell, reason } => (farewell, Some(Outcome::Refused(reason))),
+            let (reply, is_over) = match self.handshake.answer(&message) {
+                Answer::Next(reply) => (Some(reply), false),
+                Answer::Accept(reply) => (reply, true),
+                Answer::Refuse { farewell, reason } => {
+                    for word in farewell {
+                        self.says(connection, Some(word));
+                    }
+                    return Outcome::Refused(reason);
+                }
             };
-            match (self.says(connection, reply), end) {
-                (_, Some(Outcome::Refused(reason))) => return Outcome::Refused(reason),
+            match (self.says(connection, reply), is_over) {
                 (false, _) => return Outcome::Refused(GONE.into()),
-                (true, Some(outcome)) => return outcome,
-                (true, None) => {}
+                (true, true) => return Outcome::Accepted,
+                (true, false) => {}
             }
         }
     }

@@ -133,7 +133,7 @@ impl Challenge {
 
     fn judge(&mut self, response: &[u8]) -> Answer {
         let refuse = |reason: &str| Answer::Refuse {
-            farewell: Some(FAILURE.into()),
+            farewell: vec![FAILURE.into()],
             reason: reason.into(),
         };
         let (digest, mac) = match response.len() {
@@ -157,7 +157,7 @@ impl Challenge {
 
     fn respond(&mut self, message: &[u8]) -> Answer {
         let refuse = |reason: &str| Answer::Refuse {
-            farewell: None,
+            farewell: Vec::new(),
             reason: reason.into(),
         };
         let Some(message) = message.strip_prefix(CHALLENGE) else {
@@ -199,7 +199,7 @@ impl Handshake for Challenge {
             State::Response => self.judge(message),
             State::Challenge => self.respond(message),
             State::Verdict if message != WELCOME => Answer::Refuse {
-                farewell: None,
+                farewell: Vec::new(),
                 reason: "digest sent was rejected".into(),
             },
             State::Verdict => match self.role {
@@ -352,7 +352,7 @@ mod tests {
             let challenge = listener.opening().unwrap();
             let answer = listener.answer(&case(&challenge));
             assert!(
-                matches!(&answer, Answer::Refuse { farewell: Some(end), .. } if end == FAILURE),
+                matches!(&answer, Answer::Refuse { farewell, .. } if *farewell == [FAILURE]),
                 "{answer:?}"
             );
         }

@@ -239,7 +239,15 @@ impl Greeting {
                 self.state = State::Verdict;
                 Answer::Next(block(Control::Proof(self.proof(Role::Client))))
             }
-            (Role::Server, Mode::Open) => self.accept(Some(Control::Hello(self.ours))),
+            (Role::Server, Mode::Open) => {
+                let hello = Control::Hello(self.ours);
+                let mut answer = self.accept(Some(hello));
+                if let Answer::Refuse { farewell, .. } = &mut answer {
+                    // It tells the client what the two do not agree on.
+                    farewell.insert(0, block(hello));
+                }
+                answer
+            }
             (Role::Client, Mode::Open) => self.accept(None),
         }
     }
@@ -269,7 +277,7 @@ impl Greeting {
         self.state = State::Over;
         self.theirs = None;
         Answer::Refuse {
-            farewell: Some(block(Control::Refused)),
+            farewell: vec![block(Control::Refused)],
             reason: reason.into(),
         }
     }
@@ -364,7 +372,7 @@ impl Handshake for Greeting {
                 self.state = State::Over;
                 self.theirs = None;
                 Answer::Refuse {
-                    farewell: None,
+                    farewell: Vec::new(),
                     reason,
                 }
             }
@@ -441,7 +449,7 @@ mod tests {
         match answer {
             Answer::Next(said) => Some(said.clone()),
             Answer::Accept(said) => said.clone(),
-            Answer::Refuse { farewell, .. } => farewell.clone(),
+            Answer::Refuse { farewell, .. } => farewell.first().cloned(),
         }
     }
 

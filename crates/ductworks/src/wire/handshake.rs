@@ -43,8 +43,8 @@ pub enum Answer {
     Accept(Option<Vec<u8>>),
     /// It has not, and the connection is to be closed.
     Refuse {
-        /// What the other end is told, if anything.
-        farewell: Option<Vec<u8>>,
+        /// What the other end is told, message by message.
+        farewell: Vec<Vec<u8>>,
         /// What this end's user is told.
         reason: String,
     },
