@@ -28,6 +28,9 @@ const GUESTS_OF_A_HOST_MAX: usize = 8;
 /// How long everybody may stay, however many come: time enough for a handshake with somebody who speaks.
 const GRACE: Duration = Duration::from_millis(250);
 
+/// How much of a time in which nobody heard the guests counts against them.
+const UNHEARD_MAX: Duration = GRACE;
+
 /// Accepts the connections at a [`Door`] that pass a handshake.
 ///
 /// Everybody who connects gets a handshake of their own, all of them at the same time and without a
@@ -86,6 +89,10 @@ struct Room<H: Handshake> {
     /// What is ready instead of the door, in a forked process.
     own: Option<OwnedFd>,
     process: u32,
+    /// How many threads are hearing the guests, or wait for them.
+    hosts: usize,
+    /// Since when there is none.
+    unheard: Instant,
     /// Those whose refusal has not been told yet.
     refused: Vec<Refusal>,
     /// How many were refused in all, and the last of them.
@@ -145,6 +152,7 @@ impl<H: Handshake> Lobby<H> {
     pub fn accept(&self, door: &Door, wait: &mut Wait<'_>) -> Result<Admitted<H>> {
         let until = wait.deadline;
         let mut over: Option<Error> = None;
+        let _host = self.host(door)?;
         loop {
             let (refused, step) = {
                 let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
@@ -178,6 +186,13 @@ impl<H: Handshake> Lobby<H> {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Notes that somebody hears the guests, until that is dropped.
+    fn host(&self, door: &Door) -> Result<Hosting<'_, H>> {
+        let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        Room::of_this_process(&mut room, door)?.begin_to_hear();
+        Ok(Hosting(self))
     }
 
     /// Lets go of all who wait, because the door has been closed: nobody will hear them any more.
@@ -258,6 +273,18 @@ impl<H: Handshake> Lobby<H> {
     }
 }
 
+/// Somebody who hears the guests.
+struct Hosting<'a, H: Handshake>(&'a Lobby<H>);
+
+impl<H: Handshake> Drop for Hosting<'_, H> {
+    fn drop(&mut self) {
+        let mut room = self.0.room.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(room) = &mut *room {
+            room.end_to_hear();
+        }
+    }
+}
+
 /// What a look at the door and the guests has brought.
 enum Served<H> {
     Admitted(Admitted<H>),
@@ -297,6 +324,8 @@ impl<H: Handshake> Room<H> {
                 guests: Vec::new(),
                 own,
                 process,
+                hosts: 0,
+                unheard: Instant::now(),
                 refused: Vec::new(),
                 refusals: 0,
                 last_refusal: None,
@@ -304,6 +333,27 @@ impl<H: Handshake> Room<H> {
         }
         slot.as_mut()
             .ok_or_else(|| Error::new(ErrorKind::Io, "there is no room"))
+    }
+
+    /// The guests are not to pay for a program that does something else meanwhile, and those who say
+    /// nothing are not to stay for ever with one that looks in now and then.
+    fn begin_to_hear(&mut self) {
+        if self.hosts == 0 {
+            let excused = self.unheard.elapsed().saturating_sub(UNHEARD_MAX);
+            for until in self
+                .guests
+                .iter_mut()
+                .filter_map(|guest| guest.until.as_mut())
+            {
+                *until += excused;
+            }
+        }
+        self.hosts += 1;
+    }
+
+    fn end_to_hear(&mut self) {
+        self.hosts = self.hosts.saturating_sub(1);
+        self.unheard = Instant::now();
     }
 
     /// What there is to do after somebody was served, or nobody.

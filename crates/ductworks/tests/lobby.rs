@@ -35,7 +35,11 @@ fn dial(listener: &Door) -> UnixStream {
 }
 
 fn client(listener: &Door, key: &[u8]) -> Result<OwnedFd> {
-    let connection = Connection::from(OwnedFd::from(dial(listener)));
+    greeted(dial(listener), key)
+}
+
+fn greeted(stream: UnixStream, key: &[u8]) -> Result<OwnedFd> {
+    let connection = Connection::from(OwnedFd::from(stream));
     let wait = &mut Wait::until(Deadline::after(PATIENCE));
     greet(
         &connection,
@@ -60,6 +64,39 @@ fn assert_connected(ours: &OwnedFd, theirs: &OwnedFd) {
     let wait = &mut Wait::until(Deadline::after(PATIENCE));
     a.send(&Socket(theirs), &[b"in"], wait).unwrap();
     assert_eq!(b.receive(&Socket(ours), wait).unwrap(), b"in");
+}
+
+#[test]
+fn a_guest_does_not_pay_for_a_program_that_does_something_else_meanwhile() {
+    let _watchdog = watchdog();
+    let door = door();
+    let lobby = lobby(Duration::from_secs(1));
+    let stream = dial(&door);
+    let taken_up = lobby.accept(&door, &mut Wait::until(Deadline::Now));
+    assert_eq!(kind(taken_up), ErrorKind::WouldBlock);
+    thread::sleep(Duration::from_millis(1500)); // It is busy.
+    thread::scope(|scope| {
+        let theirs = scope.spawn(|| greeted(stream, KEY).unwrap());
+        let ours = accept(&lobby, &door, PATIENCE).unwrap();
+        assert_connected(&ours, &theirs.join().unwrap());
+    });
+}
+
+#[test]
+fn a_guest_who_says_nothing_has_to_go_though_the_program_looks_in_only_now_and_then() {
+    let _watchdog = watchdog();
+    let door = door();
+    let lobby = lobby(Duration::from_millis(600));
+    let _silent = dial(&door);
+    loop {
+        let error = lobby
+            .accept(&door, &mut Wait::until(Deadline::Now))
+            .unwrap_err();
+        if error.to_string().contains("too slow") {
+            return;
+        }
+        thread::sleep(Duration::from_millis(400)); // It is busy.
+    }
 }
 
 /// What a client with the key says, message for message, to a listener with this challenge.
