@@ -161,6 +161,9 @@ pub(crate) fn is_unanswered(socket: BorrowedFd<'_>, patience: Duration) -> bool 
 /// How long a closing end waits for the other host to take what was sent, when nothing of it gets on.
 const STALLED: Duration = Duration::from_millis(100);
 
+/// How long it waits at most before it looks again.
+const LONGEST_PAUSE: Duration = Duration::from_millis(5);
+
 /// How long it waits in any case at most.
 const LINGER_MAX: Duration = Duration::from_secs(1);
 
@@ -172,7 +175,7 @@ pub(crate) fn linger(socket: BorrowedFd<'_>) {
         return; // The connection is over already.
     }
     let begun = Instant::now();
-    let (mut progress, mut least) = (begun, i32::MAX);
+    let (mut looked, mut stalled, mut least) = (begun, Duration::ZERO, i32::MAX);
     let mut pause = Duration::from_micros(50);
     // An end to which somebody is sending waits until the other host has everything; another one until
     // everything has left this host.
@@ -192,11 +195,13 @@ pub(crate) fn linger(socket: BorrowedFd<'_>) {
             Ok(..=1) | Err(_) => return,
             Ok(left) => left,
         };
-        let now = Instant::now();
+        // A host that stands still for a while takes no more than a part of it from the other end.
+        stalled += looked.elapsed().min(2 * LONGEST_PAUSE);
+        looked = Instant::now();
         if left < least {
-            (least, progress) = (left, now);
+            (least, stalled) = (left, Duration::ZERO);
         }
-        if now - progress >= STALLED || now - begun >= LINGER_MAX {
+        if stalled >= STALLED || begun.elapsed() >= LINGER_MAX {
             return;
         }
         // Nothing tells when it has been taken; input is told, and may be in the way.
@@ -206,7 +211,7 @@ pub(crate) fn linger(socket: BorrowedFd<'_>) {
         };
         let mut look = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
         let _ = rustix::event::poll(&mut look, Some(&timeout));
-        pause = (pause * 2).min(Duration::from_millis(5));
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
