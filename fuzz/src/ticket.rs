@@ -24,12 +24,16 @@ pub fn run(bytes: &[u8]) {
             // What is no token is a part of the path, and no secret.
             let text = text.trim();
             let is_path = text.starts_with('/') || text.starts_with("unix:");
-            let parts = match is_path {
-                true => text.rsplit_once('#'),
-                false => text.split_once('#'),
+            let is_like_one = |(sign, _): &(usize, &str)| is_like_a_token(&text[sign + 1..]);
+            let sign = match is_path {
+                true => text
+                    .rmatch_indices('#')
+                    .find(is_like_one)
+                    .map(|(sign, _)| sign),
+                false => text.find('#'),
             };
-            let secret = parts.filter(|(_, end)| !is_path || is_like_a_token(end));
-            if let Some((address, secret)) = secret {
+            if let Some(sign) = sign {
+                let (address, secret) = (&text[..sign], &text[sign + 1..]);
                 let other = format!("{address}#{}", with_other_digits(secret));
                 let other = other.parse::<Ticket>().expect_err("it is as wrong");
                 assert_eq!(format!("{error:?}"), format!("{other:?}"), "it tells");
@@ -62,8 +66,13 @@ fn with_other_digits(text: &str) -> String {
 
 /// A token, or one with a slip.
 fn is_like_a_token(end: &str) -> bool {
+    let is_digit = |c: char| c.is_ascii_hexdigit();
     let is_long = end.len() >= Token::LEN / 2;
-    end.len() == 2 * Token::LEN || (is_long && end.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    end.len() == 2 * Token::LEN
+        || (is_long && end.chars().all(is_digit))
+        || end
+            .split(|c| !is_digit(c))
+            .any(|run| run.len() >= Token::LEN)
 }
 
 fn check(ticket: &Ticket) {

@@ -77,10 +77,13 @@ impl FromStr for Pin {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        crate::hex::decode(text).map(Self).ok_or_else(|| {
+        hex::decode(text).map(Self).ok_or_else(|| {
             Error::new(
                 ErrorKind::InvalidAddress,
-                format!("bad pin {text:?}: expected 64 hexadecimal digits"),
+                format!(
+                    "bad pin {:?}: expected 64 hexadecimal digits",
+                    hex::masked(text)
+                ),
             )
         })
     }
@@ -88,7 +91,7 @@ impl FromStr for Pin {
 
 impl fmt::Display for Pin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        crate::hex::encode(&self.0, f)
+        hex::encode(&self.0, f)
     }
 }
 
@@ -104,7 +107,7 @@ impl Address {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidAddress`] if the path is empty, longer than 107 bytes (`unix(7)`), not
-    /// UTF-8, contains a NUL, or ends like a [ticket](crate::Ticket).
+    /// UTF-8, contains a NUL, or looks like a [ticket](crate::Ticket).
     ///
     /// ```
     /// # use ductworks::Address;
@@ -114,7 +117,7 @@ impl Address {
     /// ```
     pub fn unix(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
-        path.to_str().map_or(Ok(()), refuse_ticket)?;
+        refuse_ticket(&path.to_string_lossy())?;
         let fault = match path.to_str() {
             None => "it is not UTF-8, so it could not be handed on as text".into(),
             Some("") => "it is empty".into(),
@@ -128,7 +131,10 @@ impl Address {
         };
         Err(Error::new(
             ErrorKind::InvalidAddress,
-            format!("bad socket path {}: {fault}", path.display()),
+            format!(
+                "bad socket path {}: {fault}",
+                hex::masked(&path.to_string_lossy())
+            ),
         ))
     }
 
@@ -165,6 +171,11 @@ impl Address {
     pub fn tls(host: impl Into<String>, port: u16, pin: Option<Pin>) -> Result<Self> {
         let host = checked_host(host.into())?;
         Ok(Self(Repr::Tls { host, port, pin }))
+    }
+
+    /// Its text as errors show it, in which a secret that was pasted to it by mistake does not stand.
+    pub(crate) fn shown(&self) -> String {
+        hex::masked(&self.to_string())
     }
 
     /// The same port of another host.
@@ -253,8 +264,9 @@ impl FromStr for Address {
             Error::new(
                 ErrorKind::InvalidAddress,
                 format!(
-                    "bad address {text:?}: {why}; expected unix:PATH, tcp:HOST:PORT, \
-                     tcp:[IPV6]:PORT or tls:HOST:PORT"
+                    "bad address {:?}: {why}; expected unix:PATH, tcp:HOST:PORT, \
+                     tcp:[IPV6]:PORT or tls:HOST:PORT",
+                    hex::masked(text)
                 ),
             )
         };
@@ -298,16 +310,15 @@ impl FromStr for Address {
     }
 }
 
-/// A ticket is no address, and its secret is not to be shown in an error. What ends like one, a path perhaps,
-/// could not be told from it in text.
+/// A ticket is no address, and its secret is not to be shown in an error. A path that looks like one could not
+/// be told from it in text.
 fn refuse_ticket(text: &str) -> Result<()> {
-    let parts = text.trim_end().rsplit_once('#');
-    match parts.is_some_and(|(_, end)| hex::is_meant_by(end)) {
-        false => Ok(()),
-        true => Err(Error::new(
+    match hex::sign_of_token(text.trim_end()) {
+        None => Ok(()),
+        Some(_) => Err(Error::new(
             ErrorKind::InvalidAddress,
             "expected an address, and got a ticket, which is a secret and for connecting; the address is the \
-             part before its last #",
+             part before its #",
         )),
     }
 }
@@ -317,7 +328,10 @@ fn checked_host(host: String) -> Result<String> {
     if host.is_empty() || host.contains(odd) {
         return Err(Error::new(
             ErrorKind::InvalidAddress,
-            format!("bad host {host:?}: expected a name or an IP address"),
+            format!(
+                "bad host {:?}: expected a name or an IP address",
+                hex::masked(&host)
+            ),
         ));
     }
     Ok(host)
@@ -349,7 +363,7 @@ fn write_port(f: &mut fmt::Formatter<'_>, scheme: &str, host: &str, port: u16) -
 
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Address({self})")
+        write!(f, "Address({})", self.shown())
     }
 }
 

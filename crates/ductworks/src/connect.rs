@@ -271,17 +271,18 @@ impl ConnectOptions {
 
 /// Says whose handshake it was that failed.
 fn not_let_in(address: &Address, error: Error) -> Error {
+    let shown = address.shown();
     match error.kind() {
         ErrorKind::TimedOut => Error::new(
             ErrorKind::TimedOut,
-            format!("timed out: {address} was reached, but its listener did not accept"),
+            format!("timed out: {shown} was reached, but its listener did not accept"),
         ),
         kind @ (ErrorKind::PermissionDenied | ErrorKind::Protocol) => {
-            Error::new(kind, format!("{address}: {error}"))
+            Error::new(kind, format!("{shown}: {error}"))
         }
         ErrorKind::Disconnected | ErrorKind::Reset | ErrorKind::Truncated => {
             let kind = error.kind();
-            let text = format!("{address}: the listener went away before it accepted: {error}");
+            let text = format!("{shown}: the listener went away before it accepted: {error}");
             Error::new(kind, text)
         }
         _ => error,

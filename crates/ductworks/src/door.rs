@@ -247,7 +247,7 @@ impl Door {
         match error.kind() {
             ErrorKind::TimedOut => Error::new(
                 ErrorKind::TimedOut,
-                format!("timed out: nobody connected to {}", self.address),
+                format!("timed out: nobody connected to {}", self.address.shown()),
             ),
             _ => error,
         }

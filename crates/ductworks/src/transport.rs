@@ -20,6 +20,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use crate::address::Address;
 use crate::error::{Error, ErrorKind, Result};
+use crate::hex;
 
 pub use mark::Mark;
 #[cfg(not(feature = "tls"))]
@@ -72,7 +73,8 @@ pub(crate) fn refuse_tls(address: &Address) -> Result<()> {
         true => Err(Error::new(
             ErrorKind::InvalidAddress,
             format!(
-                "bad address {address}: nothing is encrypted here; expected unix:PATH or tcp:HOST:PORT"
+                "bad address {}: nothing is encrypted here; expected unix:PATH or tcp:HOST:PORT",
+                address.shown()
             ),
         )),
     }
@@ -89,7 +91,10 @@ pub(crate) fn v1_over_tls() -> Error {
 /// The refusal of an address that this build cannot use.
 #[cfg(not(feature = "tls"))]
 pub(crate) fn no_tls_here(address: &Address) -> Error {
-    let text = format!("{address}: this build knows no TLS; build it with the feature \"tls\"");
+    let text = format!(
+        "{}: this build knows no TLS; build it with the feature \"tls\"",
+        address.shown()
+    );
     Error::new(ErrorKind::InvalidAddress, text)
 }
 
@@ -140,12 +145,17 @@ pub fn connect_either(path: &Path) -> Result<(OwnedFd, Wire)> {
         outcome => return outcome.map(|socket| (socket, Wire::V2)),
     }
     std::fs::symlink_metadata(path)
-        .map_err(|e| Error::os(format_args!("connect to {}", path.display()), e))?;
+        .map_err(|e| Error::os(format_args!("connect to {}", shown(path)), e))?;
     match unix::connect(&newer) {
         Err(error) if is_absent(&error) => {}
         outcome => return outcome.map(|socket| (socket, Wire::V2)),
     }
     unix::connect(path).map(|socket| (socket, Wire::Plain))
+}
+
+/// A path as errors show it.
+fn shown(path: &Path) -> String {
+    hex::masked(&path.to_string_lossy())
 }
 
 /// Whether nobody listens any more at the name for a wire.
@@ -289,7 +299,7 @@ fn family(socket: BorrowedFd<'_>) -> Result<AddressFamily> {
 fn unusable(address: &Address) -> Error {
     Error::new(
         ErrorKind::InvalidAddress,
-        format!("{address} cannot be used here"),
+        format!("{} cannot be used here", address.shown()),
     )
 }
 

@@ -18,7 +18,7 @@ use ductworks::wire::{
     Answer, Control, Framing, Greeting, Handshake, Hello, Mode, Terms, Token, V2,
 };
 use ductworks::{
-    Address, ConnectOptions, Duct, ErrorKind, ListenOptions, Listener, Parent, Ticket, connect,
+    Address, ConnectOptions, Duct, ErrorKind, ListenOptions, Listener, Parent, Pin, Ticket, connect,
 };
 
 const SHORT: Duration = Duration::from_millis(50);
@@ -553,6 +553,59 @@ fn a_parent_s_ticket_is_for_one_child_and_shows_no_secret() {
         let (child, duct): (Duct, Duct) = join(&parent);
         child.send(&1).unwrap();
         assert_eq!(duct.recv::<u8>().unwrap(), 1);
+    }
+}
+
+/// The ways in which a ticket may come where none belongs, or with a slip in it.
+fn mistaken(token: &str) -> Vec<String> {
+    let tickets = ["unix:/x/d", "/x/d", "tcp:127.0.0.1:1", "tls:127.0.0.1:1"];
+    let mut texts = vec![token.to_owned(), format!("udp:host:1#{token}")];
+    for address in tickets {
+        for sign in ["", "#", "##", "%23", "?token=", "&token=", "?pin=1", " #"] {
+            for end in ["", "\"", ";", "'", "\0", " trailing", "/y", "#", "0"] {
+                texts.push(format!("{address}{sign}{token}{end}"));
+            }
+        }
+        for quote in ["'", "\"", "<", "ticket="] {
+            texts.push(format!("{quote}{address}#{token}{quote}"));
+        }
+    }
+    texts
+}
+
+#[test]
+fn no_error_repeats_a_token_however_it_was_mistaken() {
+    let _watchdog = watchdog();
+    let token = "0123456789abcdefABCDEF9876543210".repeat(2);
+    let at_once = ConnectOptions::new().retry(false);
+    for text in mistaken(&token) {
+        let mut errors = Vec::new();
+        errors.extend(text.parse::<Ticket>().err());
+        errors.extend(text.parse::<Address>().err());
+        errors.extend(text.parse::<Pin>().err());
+        errors.extend(Address::unix(&text).err());
+        errors.extend(Address::tcp(&*text, 1).err());
+        errors.extend(Address::tls(&*text, 1, None).err());
+        errors.extend(at_once.connect(&text).err());
+        errors.extend(Listener::bind(&*format!("tcp:{text}")).err());
+        errors.extend(Listener::bind(&*format!("unix:/{}/{text}", "x".repeat(100))).err());
+        assert!(errors.len() > 2, "{text:?}");
+        for error in &errors {
+            let shown = format!("{error}{error:?}");
+            assert!(!shown.contains(&token[..25]), "{text:?}: {shown}");
+        }
+        let shown = format!("{:?}{:?}", text.parse::<Ticket>(), text.parse::<Address>());
+        assert!(!shown.contains(&token[..25]), "{text:?}: {shown}");
+    }
+}
+
+#[test]
+fn a_ticket_with_a_character_too_many_is_refused_at_once() {
+    let _watchdog = watchdog();
+    let token = "ab".repeat(32);
+    for slip in ["\"", ";", "'", "\0", " trailing", "/y", "#"] {
+        let error = connect(format!("unix:/x/d#{token}{slip}")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidAddress, "{slip:?}: {error}");
     }
 }
 

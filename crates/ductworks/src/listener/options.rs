@@ -215,8 +215,10 @@ impl ListenOptions {
         let identity = self.identity.clone().map_or_else(Identity::generate, Ok)?;
         let pin = identity.pin();
         if let Some(other) = address.pin().filter(|other| **other != pin) {
-            let text =
-                format!("bad address {address}: the key here has the pin {pin}, not {other}");
+            let text = format!(
+                "bad address {}: the key here has the pin {pin}, not {other}",
+                address.shown()
+            );
             return Err(Error::new(ErrorKind::InvalidAddress, text));
         }
         let (host, port) = (

@@ -12,6 +12,7 @@ use rustix::net::{AddressFamily, RecvFlags, Shutdown, SocketFlags, SocketType, s
 use super::{Bound, option};
 use crate::address::Address;
 use crate::error::{Error, ErrorKind, Result};
+use crate::hex;
 
 pub(super) fn bind(host: &str, port: u16, backlog: i32, insecure: bool) -> Result<Bound> {
     let mut failure = None;
@@ -253,13 +254,13 @@ fn queued<const REQUEST: rustix::ioctl::Opcode>(socket: BorrowedFd<'_>) -> rusti
 fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
     let found = (host, port)
         .to_socket_addrs()
-        .map_err(|e| Error::os(format_args!("look the host {host:?} up"), e))?;
+        .map_err(|e| Error::os(format_args!("look the host {:?} up", hex::masked(host)), e))?;
     Ok(found.collect())
 }
 
 fn nothing_found(host: &str) -> Error {
     Error::new(
         ErrorKind::InvalidAddress,
-        format!("the host {host:?} has no address"),
+        format!("the host {:?} has no address", hex::masked(host)),
     )
 }

@@ -23,6 +23,7 @@ use rustls::{ClientConfig, ServerConfig};
 
 use crate::address::{Address, Pin};
 use crate::error::{Error, ErrorKind, Result};
+use crate::hex;
 
 pub use identity::{Identity, Roots};
 pub(crate) use session::Progress;
@@ -145,7 +146,10 @@ impl Connector {
             None => Err(error),
         });
         let name = name.map_err(|error| {
-            let text = format!("bad host {host:?}: no certificate can be for it: {error}");
+            let text = format!(
+                "bad host {:?}: no certificate can be for it: {error}",
+                hex::masked(host)
+            );
             Error::new(ErrorKind::InvalidAddress, text)
         })?;
         Ok(Self {

@@ -54,7 +54,7 @@ pub(super) fn bind(path: &Path, wires: &[Wire], backlog: i32) -> Result<Vec<Boun
         // Checked before the system cuts it.
         Address::unix(&path)?;
         let socket = bind_one(&path, backlog)
-            .map_err(|e| Error::os(format_args!("listen at {}", path.display()), e))?;
+            .map_err(|e| Error::os(format_args!("listen at {}", super::shown(&path)), e))?;
         let name = BoundPath::given(&path);
         let address = address.clone();
         Ok(Bound {
@@ -85,7 +85,7 @@ pub(super) fn connect(path: &Path) -> Result<OwnedFd> {
         rustix::io::ioctl_fionbio(&socket, false)?;
         Ok(socket)
     });
-    connected.map_err(|e| Error::os(format_args!("connect to {}", path.display()), e))
+    connected.map_err(|e| Error::os(format_args!("connect to {}", super::shown(path)), e))
 }
 
 fn stream_socket() -> rustix::io::Result<OwnedFd> {
