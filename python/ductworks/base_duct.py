@@ -165,6 +165,18 @@ def _refuse_oneself(connected_socket: Any) -> None:
         raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
 
 
+def _refuse_ticket(address: Any) -> None:
+    """A ticket is no address of this API, and no error is to show it. Whatever else is wrong with
+    an address is told when it is used."""
+    for part in address if isinstance(address, tuple) else (address,):
+        text = os.fsdecode(part) if isinstance(part, (str, bytes)) else ""
+        if _native.is_ticket(text.encode(errors="replace").decode()):
+            raise ValueError(
+                "expected an address, and got a ticket, which is a secret: connect with "
+                "ductworks.connect, or use the address alone, which is the part before its #"
+            )
+
+
 def _identity(address: Any) -> Optional[tuple[int, int]]:
     """Which file a Unix address names, if it is one and exists."""
     if not address or not isinstance(address, (str, bytes)):
@@ -201,6 +213,7 @@ class RawDuctParent(_native.RawDuct):
         server_connection_socket_destructor: Callable[..., Any] = client_socket_destructor,
         timeout: Optional[float] = DEFAULT_TIMEOUT,
     ) -> None:
+        _refuse_ticket(bind_address)
         self.server_listener_socket_constructor = server_listener_socket_constructor
         self.server_listener_socket_destructor = server_listener_socket_destructor
         self.server_connection_socket_destructor = server_connection_socket_destructor
@@ -376,6 +389,7 @@ class RawDuctChild(_native.RawDuct):
         socket_destructor: Callable[..., Any] = client_socket_destructor,
         timeout: Optional[float] = DEFAULT_TIMEOUT,
     ) -> None:
+        _refuse_ticket(connect_address)
         self.socket_constructor = socket_constructor
         self.socket_destructor = socket_destructor
         self.connect_address = connect_address

@@ -196,7 +196,7 @@ def _family_of(address: Any) -> str:
     if isinstance(address, str):
         return "AF_UNIX"
     refusal = ValueError if isinstance(address, bytes) else TypeError
-    raise refusal(f"address type of {address!r} unrecognized")
+    raise refusal(f"address type of {_native.masked(repr(address))} unrecognized")
 
 
 def _check(family: str, authkey: Any) -> None:

@@ -366,5 +366,7 @@ def _text_of(address: Address) -> str:
     if isinstance(address, os.PathLike):
         return f"unix:{os.fspath(address)}"
     if not isinstance(address, str):
-        raise TypeError(f"expected a text, a path, or a host and a port, got {address!r}")
+        # It may be a ticket, which is not to be shown.
+        expected = "expected a text, a path, or a host and a port"
+        raise TypeError(f"{expected}, got a value of type {type(address).__name__}")
     return f"unix:{address}" if address.startswith("/") else address

@@ -17,6 +17,7 @@ from ductworks.base_duct import (
     DuctworksException,
     RawDuctChild,
     RawDuctParent,
+    _refuse_ticket,
     tcp_ipv6_socket_constructor,
     tcp_socket_constructor,
     tcp_socket_listener_destructor,
@@ -377,6 +378,7 @@ def _take_in(socket_duct: Any) -> None:
 
 def _tcp_constructor_for(host: str) -> Callable[[], socket.socket]:
     """The constructor for the address family of a host: IPv4 where it has one, as the original."""
+    _refuse_ticket(host)  # Before anybody is asked for that name.
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError:

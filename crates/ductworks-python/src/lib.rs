@@ -42,7 +42,9 @@ mod _native {
     #[pymodule_export]
     use crate::raw::{RawDuct, verify_peer};
     #[pymodule_export]
-    use crate::rendezvous::{DuctListener, SecondDoor, address_of, connect_duct, connect_either};
+    use crate::rendezvous::{
+        DuctListener, SecondDoor, address_of, connect_duct, connect_either, is_ticket, masked,
+    };
     #[pymodule_export]
     use crate::socket::{Socket, pipe, socket_pair};
     #[pymodule_export]

@@ -187,6 +187,18 @@ pub(crate) fn address_of(py: Python<'_>, ticket: &str) -> PyResult<String> {
     Ok(ticket.address().to_string())
 }
 
+/// Whether a text is a ticket with a token, perhaps with a slip in it.
+#[pyfunction]
+pub(crate) fn is_ticket(text: &str) -> bool {
+    ductworks::engine::is_ticket(text)
+}
+
+/// A text about an address without what may be a secret.
+#[pyfunction]
+pub(crate) fn masked(text: &str) -> String {
+    ductworks::engine::masked(text)
+}
+
 /// Lets the program know of somebody who was refused, through its own logging.
 pub(crate) fn tell(refusal: &Refusal) {
     Python::attach(|py| {

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::hex;
+use crate::ticket::is_ticket;
 
 /// The longest path of a Unix socket, in bytes: `sun_path` of `unix(7)` less its closing NUL.
 pub(crate) const UNIX_PATH_MAX: usize = 107;
@@ -313,9 +314,9 @@ impl FromStr for Address {
 /// A ticket is no address, and its secret is not to be shown in an error. A path that looks like one could not
 /// be told from it in text.
 fn refuse_ticket(text: &str) -> Result<()> {
-    match hex::sign_of_token(text.trim_end()) {
-        None => Ok(()),
-        Some(_) => Err(Error::new(
+    match is_ticket(text) {
+        false => Ok(()),
+        true => Err(Error::new(
             ErrorKind::InvalidAddress,
             "expected an address, and got a ticket, which is a secret and for connecting; the address is the \
              part before its #",

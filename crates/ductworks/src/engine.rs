@@ -47,9 +47,11 @@ pub use crate::channel::{Announced, Channel, DEFAULT_MESSAGE_LIMIT};
 pub use crate::connection::{Connection, Link};
 pub use crate::door::{Door, Refusal};
 pub use crate::gate::{Active, Deadline, Gate, Hook, Interest, Wait};
+pub use crate::hex::masked;
 pub use crate::lobby::{Admitted, Lobby, greet};
 pub use crate::process::forked;
 pub use crate::stream::{Socket, Stream};
+pub use crate::ticket::is_ticket;
 pub use crate::transport::private::PrivatePath;
 pub use crate::transport::{
     Mark, Session, Wire, connect_either, pair as socket_pair, prepare, verify_peer,

@@ -43,9 +43,17 @@ fn is_meant_by(text: &str) -> bool {
         || runs(text).any(|run| run.len() >= TOKEN_HALF && run.bytes().all(is_digit))
 }
 
-/// The text without what may be a token, whole or with a slip, whatever stands before it. A `pin=` with as
-/// many digits as it should have is no secret.
-pub(crate) fn masked(text: &str) -> String {
+/// The text without what may be a token, whole or with a slip, whatever stands before it: so it may be shown in
+/// an error. A `pin=` with as many digits as it should have is no secret.
+///
+/// ```
+/// use ductworks::engine::masked;
+///
+/// let shown = masked(&format!("tcp:host:{}", "0f".repeat(32)));
+/// assert_eq!(shown, "tcp:host:(64 digits that are not shown)");
+/// ```
+#[must_use]
+pub fn masked(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for run in runs(text) {
         let is_long = run.len() > SHOWN_MAX && run.starts_with(|c: char| c.is_ascii_hexdigit());

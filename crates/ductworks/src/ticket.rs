@@ -74,6 +74,22 @@ impl FromStr for Ticket {
     }
 }
 
+/// Whether a text is a ticket with a token, perhaps with a slip in it: for those who take addresses that are not
+/// this crate's, and must not show a secret.
+///
+/// ```
+/// use ductworks::engine::is_ticket;
+///
+/// let listener = ductworks::Listener::bind_private()?;
+/// assert!(is_ticket(&listener.ticket().to_string()));
+/// assert!(!is_ticket(&listener.address().to_string()));
+/// # Ok::<(), ductworks::Error>(())
+/// ```
+#[must_use]
+pub fn is_ticket(text: &str) -> bool {
+    hex::sign_of_token(text.trim_end()).is_some()
+}
+
 impl fmt::Display for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.address)?;
