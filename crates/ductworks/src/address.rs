@@ -1,6 +1,7 @@
 //! Where a duct can be reached.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -145,7 +146,7 @@ impl Address {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidAddress`] if the host is empty or holds a bracket, a control character
-    /// or white space.
+    /// or white space, or a colon without being an IPv6 address.
     ///
     /// ```
     /// # use ductworks::Address;
@@ -326,16 +327,26 @@ fn refuse_ticket(text: &str) -> Result<()> {
 
 fn checked_host(host: String) -> Result<String> {
     let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '[' | ']' | '?' | '#');
-    if host.is_empty() || host.contains(odd) {
-        return Err(Error::new(
-            ErrorKind::InvalidAddress,
-            format!(
-                "bad host {:?}: expected a name or an IP address",
-                hex::masked(&host)
-            ),
-        ));
-    }
-    Ok(host)
+    let fault = match host.contains(':') {
+        _ if host.is_empty() || host.contains(odd) => "",
+        true if !is_ipv6(&host) => {
+            "; with a colon in it, that is an IPv6 address, and a port is no part of it"
+        }
+        _ => return Ok(host),
+    };
+    Err(Error::new(
+        ErrorKind::InvalidAddress,
+        format!(
+            "bad host {:?}: expected a name or an IP address{fault}",
+            hex::masked(&host)
+        ),
+    ))
+}
+
+/// An IPv6 address, which an interface may follow (RFC 4007, section 11).
+fn is_ipv6(host: &str) -> bool {
+    let (address, zone) = host.split_once('%').unwrap_or((host, "any"));
+    address.parse::<Ipv6Addr>().is_ok() && !zone.is_empty()
 }
 
 impl fmt::Display for Address {
@@ -396,9 +407,18 @@ mod tests {
 
     use super::*;
 
+    fn hosts() -> impl Strategy<Value = String> {
+        let ipv6 = any::<Ipv6Addr>;
+        prop_oneof![
+            "[a-z0-9.-]{1,40}",
+            ipv6().prop_map(|host| host.to_string()),
+            (ipv6(), "[a-z0-9]{1,9}").prop_map(|(host, zone)| format!("{host}%{zone}")),
+        ]
+    }
+
     proptest! {
         #[test]
-        fn every_address_survives_its_text(host in "[a-z0-9.:-]{1,40}", port: u16, path in "[^\0]{1,26}", pin: Option<[u8; 32]>) {
+        fn every_address_survives_its_text(host in hosts(), port: u16, path in "[^\0]{1,26}", pin: Option<[u8; 32]>) {
             let tls = Address::tls(host.clone(), port, pin.map(Pin::from)).unwrap();
             prop_assert_eq!(&tls.to_string().parse::<Address>().unwrap(), &tls);
             let tcp = Address::tcp(host, port).unwrap();
@@ -435,6 +455,11 @@ mod tests {
             "tls:host:1?pin=",
             "tls:host:1?pin=00",
             "tls:host:1?key=00",
+            "tcp:[host]:80:80",
+            "tcp:[host:80]:80",
+            "tls:[127.0.0.1:80]:80",
+            "tls:[::1%]:80",
+            "tls:[::1::]:80",
             "unix:a\0b",
         ] {
             let error = text.parse::<Address>().unwrap_err();

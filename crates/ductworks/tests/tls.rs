@@ -706,6 +706,14 @@ fn a_listener_at_all_interfaces_tells_a_host_that_others_can_reach() {
     let options = ListenOptions::new().advertise("duct.example.com");
     let listener = options.bind("tls:0.0.0.0:0").unwrap();
     assert_eq!(listener.ticket().address().host(), Some("duct.example.com"));
+    for wrong in ["duct.example.com:80", "127.0.0.1:80", "[::1]", ""] {
+        let outcome = ListenOptions::new().advertise(wrong).bind(ANY);
+        assert_eq!(kind(outcome), ErrorKind::InvalidAddress, "{wrong}");
+    }
+    let options = ListenOptions::new().advertise("fe80::1%eth0");
+    let listener = options.bind(ANY).unwrap();
+    let again: Ticket = listener.ticket().to_string().parse().unwrap();
+    assert_eq!(again.address().host(), Some("fe80::1%eth0"));
     let parent = Parent::bind_to("tls:0.0.0.0:0").unwrap();
     let text = parent.ticket().to_string();
     assert!(
