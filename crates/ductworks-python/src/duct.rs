@@ -87,7 +87,7 @@ impl Duct {
         }
         end.channel.agree_on_descriptors(takes_descriptors);
         if let Some(seconds) = keepalive {
-            end.set_keepalive(keepalive_of(seconds))
+            end.set_keepalive(keepalive_of(seconds)?)
                 .map_err(|error| raised(socket.py(), error))?;
         }
         Ok(Self {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ductworks::engine::{Door, Refusal, Wait, Wire};
 use ductworks::{Address, ConnectOptions, ErrorKind, ListenOptions, Ticket};
-use pyo3::exceptions::PyOSError;
+use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use rustix::io::Errno;
 
@@ -59,7 +59,7 @@ impl DuctListener {
             .codec_name(codec)
             .without_token(!token);
         if let Some(seconds) = keepalive {
-            options = options.keepalive(keepalive_of(seconds));
+            options = options.keepalive(keepalive_of(seconds)?);
         }
         if let Some(identity) = tls::identity(py, certfile, keyfile)? {
             options = options.identity(identity);
@@ -147,7 +147,7 @@ pub(crate) fn connect_duct(
         .message_limit(message_limit(limit)?)
         .codec_name(codec);
     if let Some(seconds) = keepalive {
-        options = options.keepalive(keepalive_of(seconds));
+        options = options.keepalive(keepalive_of(seconds)?);
     }
     if let Some(identity) = tls::identity(py, certfile, keyfile)? {
         options = options.identity(identity);
@@ -172,11 +172,13 @@ pub(crate) fn connect_duct(
     })
 }
 
-/// A keepalive as Python programs give it; what is no time at all is refused as too short.
-pub(crate) fn keepalive_of(seconds: f64) -> Duration {
-    match seconds.is_nan() || seconds <= 0.0 {
-        true => Duration::ZERO,
-        false => Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX),
+/// A keepalive as Python programs give it. One that is too short is refused by the engine.
+pub(crate) fn keepalive_of(seconds: f64) -> PyResult<Duration> {
+    match seconds.is_nan() || seconds < 0.0 {
+        true => Err(PyValueError::new_err(format!(
+            "expected a keepalive of at least a second, got {seconds}"
+        ))),
+        false => Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)),
     }
 }
 
