@@ -84,6 +84,9 @@ class Listener:
         handshake_timeout: float = 10.0,
     ) -> None:
         self._listener: Optional[_native.Listener] = None
+        if not handshake_timeout > 0:
+            expected = "expected a handshake_timeout of more than zero seconds"
+            raise ValueError(f"{expected}, got {handshake_timeout}: nobody could be let in")
         family = family or (_family_of(address) if address else "AF_UNIX")
         _check(family, authkey)
         if not address and family == "AF_INET":

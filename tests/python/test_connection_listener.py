@@ -142,6 +142,12 @@ def test_a_key_must_be_bytes(api, make, tmp_path):
             getattr(api, make)(address, authkey="text")
 
 
+@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
+def test_a_handshake_that_may_take_no_time_is_refused_beforehand(timeout):
+    with pytest.raises(ValueError, match="handshake_timeout of more than zero"):
+        ours.Listener(authkey=KEY, handshake_timeout=timeout)
+
+
 def test_unknown_addresses_and_families_are_refused(api):
     with pytest.raises(TypeError, match=r"^address type of 5 unrecognized$"):
         api.Client(5)

@@ -360,6 +360,11 @@ def test_an_address_that_is_none_is_refused(address):
             use(address)
 
 
+def test_a_handshake_that_may_take_no_time_is_refused_beforehand():
+    with pytest.raises(ValueError, match="handshake_timeout of more than zero"):
+        ductworks.listen(handshake_timeout=0)
+
+
 def test_other_hosts_are_admitted_only_where_that_is_asked_for():
     with pytest.raises(ValueError, match="insecure"):
         ductworks.listen("tcp:0.0.0.0:0")

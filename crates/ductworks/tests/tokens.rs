@@ -338,6 +338,14 @@ fn an_honest_child_gets_in_beside_64_that_stall() {
 }
 
 #[test]
+fn a_handshake_that_may_take_no_time_is_refused_beforehand() {
+    let options = ListenOptions::new().handshake_timeout(Duration::ZERO);
+    for outcome in [options.bind_private(), options.bind("tcp:127.0.0.1:0")] {
+        assert_eq!(kind(outcome), ErrorKind::InvalidInput);
+    }
+}
+
+#[test]
 fn one_byte_at_a_time_is_silence_in_the_end() {
     let _watchdog = watchdog();
     // The honest child has no more, and the machine may be busy.

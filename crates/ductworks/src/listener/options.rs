@@ -95,7 +95,7 @@ impl ListenOptions {
         self
     }
 
-    /// How long a handshake may take. Who is slower is turned away.
+    /// How long a handshake may take: some time, for nobody is let in without. Who is slower is turned away.
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
         self.handshake_timeout = timeout;
         self
@@ -180,6 +180,11 @@ impl ListenOptions {
     fn check(&self, address: &Address) -> Result<()> {
         let refuse = |fault: &'static str| Err(Error::new(ErrorKind::InvalidInput, fault));
         self.settings.check()?;
+        if self.handshake_timeout.is_zero() {
+            return refuse(
+                "expected a handshake_timeout of more than zero, which is time enough for nobody",
+            );
+        }
         if self.advertise.is_some() && address.path().is_some() {
             return refuse("a Unix address has no host that could be advertised");
         }
