@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing.reduction
+import os
 import time
 from collections.abc import Iterable
 from multiprocessing.connection import wait as _wait_for_any
@@ -45,6 +46,12 @@ class Duct(_native.Duct[SendT, RecvT]):
     A duct that is closed, or whose process ends in an orderly way, says farewell: the other end
     receives what was sent and then the end (:class:`~ductworks.PeerClosed`). Where the process is
     killed or crashes, that is told apart (:class:`~ductworks.PeerDied`).
+
+    :param socket: The number of a connected stream socket, which from now on belongs to the duct.
+        Where an exception is raised, it stays the caller's.
+    :param codec: See :func:`pair`.
+    :raises ValueError: if it is no connected stream socket, or an option cannot be.
+    :raises PermissionError: if the other end runs as another user.
     """
 
     def __init__(
@@ -68,7 +75,12 @@ class Duct(_native.Duct[SendT, RecvT]):
 
 
 def _rebuild(kind: type[Any], descriptor: Any, codec: Any, options: dict[str, Any]) -> Any:
-    return kind(descriptor.detach(), codec, **options)
+    number = descriptor.detach()
+    try:
+        return kind(number, codec, **options)
+    except BaseException:
+        os.close(number)
+        raise
 
 
 def _reduce(duct: Duct[Any, Any]) -> tuple[Any, ...]:

@@ -16,7 +16,10 @@ import weakref
 
 import ductworks
 import pytest
+from processes import fork
 from support import PATIENCE, SHORT, eventually, wait_until_blocked
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 
 CHILD = """
 import os, sys, ductworks
@@ -493,6 +496,87 @@ def test_a_message_that_cannot_be_decoded_leaves_the_duct_usable(ends):
         b.recv()
     a.send("next")
     assert b.recv() == "next"
+
+
+@contextlib.contextmanager
+def wrong_descriptors():
+    """Numbers of descriptors that cannot become ducts, and what is wrong with each."""
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(socket.socket())
+        listening.listen()
+        yield {
+            "no socket": stack.enter_context(open(__file__)).fileno(),
+            "got socket type": stack.enter_context(socket.socket(type=socket.SOCK_DGRAM)).fileno(),
+            "not connected": stack.enter_context(socket.socket(socket.AF_UNIX)).fileno(),
+            "is not connected": listening.fileno(),
+        }
+
+
+def test_a_descriptor_that_is_no_connected_stream_is_refused_and_left_alone():
+    with wrong_descriptors() as wrong:
+        for fault, number in wrong.items():
+            before = os.fstat(number)
+            with pytest.raises(ValueError, match=f"expected a .*stream socket, .*{fault}"):
+                ductworks.Duct(number, "json")
+            assert os.fstat(number).st_ino == before.st_ino
+    closed = os.open(__file__, os.O_RDONLY)
+    os.close(closed)
+    for number in (closed, 2**30, 2**31 - 1, 2**100, -1):
+        with pytest.raises(ValueError, match=r"no socket: Bad file descriptor|invalid handle"):
+            ductworks.Duct(number, "json")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"keepalive": 0.5},
+        {"keepalive": -1},
+        {"protocol": 3},
+        {"max_message_size": -1},
+        {"codec": "unknown"},
+        {"surplus": 1},
+    ],
+)
+@pytest.mark.parametrize("family", [socket.AF_UNIX, socket.AF_INET])
+def test_a_number_stays_the_callers_whatever_fails(family, options):
+    with contextlib.ExitStack() as stack:
+        if family == socket.AF_UNIX:
+            ours, theirs = map(stack.enter_context, socket.socketpair())
+        else:
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            ours = stack.enter_context(socket.create_connection(listener.getsockname()))
+            theirs = stack.enter_context(listener.accept()[0])
+        with pytest.raises((ValueError, TypeError)):
+            ductworks.Duct(ours.fileno(), **{"codec": "json", **options})
+        ours.sendall(b"still mine")
+        assert theirs.recv(100) == b"still mine"
+
+
+@needs_root
+def test_a_descriptor_whose_other_end_is_another_user_is_refused():
+    def as_nobody():
+        os.setresuid(65534, 65534, 65534)
+        with pytest.raises(PermissionError, match="expected the other end to run as user 65534"):
+            ductworks.Duct(ours.fileno(), "json")
+        ours.sendall(b"still mine")
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        fork(as_nobody)()
+        assert theirs.recv(100) == b"still mine"
+
+
+def test_a_duct_that_cannot_be_made_where_it_was_sent_leaves_no_descriptor():
+    class Arrived:
+        def detach(self):
+            return number
+
+    with socket.socket(type=socket.SOCK_DGRAM) as other:
+        number = os.dup(other.fileno())
+    with pytest.raises(ValueError, match="expected a stream socket"):
+        ductworks.duct._rebuild(ductworks.Duct, Arrived(), "json", {})
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(number)
 
 
 def test_plain_pickle_refuses_a_duct(ends):

@@ -21,7 +21,7 @@ use crate::error::raised;
 use crate::hook::{blocking, deadline};
 use crate::message::message_limit;
 use crate::rendezvous::keepalive_of;
-use crate::socket::{Socket, take_over};
+use crate::socket::{Socket, take_over_stream};
 use crate::stats::Stats;
 
 /// The base of `ductworks.Duct`.
@@ -69,7 +69,10 @@ impl Duct {
         };
         let codec = Codec::of(codec)?;
         let limit = message_limit(max_message_size)?;
-        let connection = take_over(socket)?;
+        let patience = keepalive.map(keepalive_of).transpose()?;
+        let connection = take_over_stream(socket, |link| {
+            patience.map_or(Ok(()), |patience| link.set_keepalive(Some(patience)))
+        })?;
         let is_marked = Mark::of(&connection) == Some(Mark::V2);
         let version = given.unwrap_or(match is_marked {
             true => Version::V2,
@@ -86,8 +89,9 @@ impl Duct {
             takes_descriptors = terms.descriptors;
         }
         end.channel.agree_on_descriptors(takes_descriptors);
-        if let Some(seconds) = keepalive {
-            end.set_keepalive(keepalive_of(seconds)?)
+        if let Some(patience) = patience {
+            // It was set on the socket before that was taken.
+            end.set_keepalive(patience)
                 .map_err(|error| raised(socket.py(), error))?;
         }
         Ok(Self {

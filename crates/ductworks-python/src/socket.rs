@@ -1,9 +1,9 @@
 //! A connected socket on its way to the object that will use it.
 
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, PoisonError};
 
-use ductworks::engine::{self, Admitted, Connection, Mark};
+use ductworks::engine::{self, Admitted, Connection, Link, Mark};
 use ductworks::wire::{Greeting, Terms, Version};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -49,6 +49,11 @@ impl Socket {
     /// What a handshake has agreed on.
     pub(crate) fn terms(&self) -> Option<&Terms> {
         self.terms.as_ref()
+    }
+
+    fn give(&self) -> PyResult<Connection> {
+        self.take()
+            .ok_or_else(|| PyValueError::new_err("the socket has been given away already"))
     }
 
     /// Hands the connection over.
@@ -107,12 +112,37 @@ fn marked_pair(py: Python<'_>, mark: Mark) -> PyResult<(Socket, Socket)> {
 /// Takes over what a constructor was given: a [`Socket`], or the number of a descriptor, which from
 /// now on belongs to the new object.
 pub(crate) fn take_over(handle: &Bound<'_, PyAny>) -> PyResult<Connection> {
-    if let Ok(socket) = handle.cast::<Socket>() {
-        return socket
-            .get()
-            .take()
-            .ok_or_else(|| PyValueError::new_err("the socket has been given away already"));
+    match handle.cast::<Socket>() {
+        Ok(socket) => socket.get().give(),
+        // SAFETY: the caller of a constructor that takes a number gives the number up, as the class's
+        // documentation says.
+        Err(_) => Ok(unsafe { OwnedFd::from_raw_fd(number_of(handle)?) }.into()),
     }
+}
+
+/// The same for a constructor that takes connected stream sockets only. Until this has returned, a number is
+/// the caller's, whatever fails; `prepare` does what else may fail.
+pub(crate) fn take_over_stream(
+    handle: &Bound<'_, PyAny>,
+    prepare: impl FnOnce(Link<'_>) -> ductworks::Result<()>,
+) -> PyResult<Connection> {
+    if let Ok(socket) = handle.cast::<Socket>() {
+        let connection = socket.get().give()?;
+        prepare(connection.link()).map_err(|error| raised(handle.py(), error))?;
+        return Ok(connection);
+    }
+    let number = number_of(handle)?;
+    // SAFETY: the number is not negative, and is only looked at: one that is not open gives an error.
+    let given = unsafe { BorrowedFd::borrow_raw(number) };
+    engine::adopt(given)
+        .and_then(|()| prepare(Link::new(given, None)))
+        .map_err(|error| raised(handle.py(), error))?;
+    // SAFETY: it is open, and the caller gives it up, as the class's documentation says.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) }.into())
+}
+
+/// The number that a constructor was given.
+fn number_of(handle: &Bound<'_, PyAny>) -> PyResult<RawFd> {
     let index = handle.call_method0("__index__").map_err(|_| {
         PyTypeError::new_err(format!(
             "handle must be the number of a descriptor, not {}",
@@ -122,12 +152,10 @@ pub(crate) fn take_over(handle: &Bound<'_, PyAny>) -> PyResult<Connection> {
     let number: RawFd = index
         .extract()
         .map_err(|_| PyValueError::new_err("invalid handle"))?;
-    if number < 0 {
-        return Err(PyValueError::new_err("invalid handle"));
+    match number < 0 {
+        true => Err(PyValueError::new_err("invalid handle")),
+        false => Ok(number),
     }
-    // SAFETY: the caller of a constructor that takes a number gives the number up, as the class's
-    // documentation says.
-    Ok(unsafe { OwnedFd::from_raw_fd(number) }.into())
 }
 
 /// Whether a descriptor is a socket: other descriptors are read and written in other ways.

@@ -54,5 +54,5 @@ pub use crate::stream::{Socket, Stream};
 pub use crate::ticket::is_ticket;
 pub use crate::transport::private::PrivatePath;
 pub use crate::transport::{
-    Mark, Session, Wire, connect_either, pair as socket_pair, prepare, verify_peer,
+    Mark, Session, Wire, adopt, connect_either, pair as socket_pair, prepare, verify_peer,
 };

@@ -245,8 +245,14 @@ pub fn prepare(socket: BorrowedFd<'_>) -> Result<()> {
     }
 }
 
-/// Makes a connected stream socket from elsewhere ready to be taken over.
-pub(crate) fn adopt(socket: BorrowedFd<'_>) -> Result<()> {
+/// Makes a connected stream socket from elsewhere ready to be taken over, whoever takes it. What is refused is
+/// as it was but for its flag close-on-exec.
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidInput`] if it is none, [`ErrorKind::PermissionDenied`] if the other end runs as another
+/// user, [`ErrorKind::Io`].
+pub fn adopt(socket: BorrowedFd<'_>) -> Result<()> {
     let not_ours = |what: &str, error: Errno| {
         let text = format!("expected a connected stream socket, but {what}: {error}");
         Error::new(ErrorKind::InvalidInput, text)
