@@ -5,6 +5,8 @@ import multiprocessing
 import os
 import pickle
 import select
+import socket
+import ssl
 import subprocess
 import sys
 
@@ -127,6 +129,34 @@ def test_another_key_than_the_tickets_is_refused(caplog):
         theirs = listener.ticket.partition("?pin=")[2]
         ticket = trap.address.partition("?pin=")[0] + "?pin=" + theirs
         assert "somebody is in between" in refused(trap, ticket)
+
+
+def test_who_speaks_an_older_tls_only_is_told_of_as_that(authority, caplog):
+    caplog.set_level(logging.WARNING, logger="ductworks")
+    old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    with ductworks.listen(ANY) as listener:
+        port = int(listener.address.partition("?")[0].rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            calling = Background(lambda: old.wrap_socket(connection))
+            while calling.is_alive():
+                with pytest.raises(TimeoutError):
+                    listener.accept(SHORT)
+            with pytest.raises((ssl.SSLError, ConnectionResetError)):
+                calling.result()
+    assert "does not speak TLS 1.3" in caplog.text
+
+    serving = authority("localhost")
+    old = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    old.load_cert_chain(serving["certfile"], serving["keyfile"])
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    with socket.create_server(("localhost", 0)) as listening:
+        serving = Background(lambda: old.wrap_socket(listening.accept()[0], server_side=True))
+        with pytest.raises(ductworks.ProtocolError, match=r"does not speak TLS 1\.3"):
+            ductworks.connect(f"tls:localhost:{listening.getsockname()[1]}", **authority())
+        with pytest.raises(ssl.SSLError):
+            serving.result()
 
 
 def test_an_authority_vouches_for_both_sides(authority):

@@ -207,6 +207,7 @@ fn a_wrong_pin_is_refused_by_the_client_and_named_on_both_sides() {
         "{error}"
     );
     assert!(told.contains("alert"), "{told}");
+    assert!(told.contains("another key"), "{told}");
     assert_honest_child_gets_in(&listener);
 }
 
@@ -305,16 +306,27 @@ fn an_authority_vouches_for_a_listener_by_name() {
     child.send("in").unwrap();
     assert_eq!(duct.recv::<String>().unwrap(), "in");
 
-    for (identity, why) in [
-        (ours.expired("localhost"), "expired"),
-        (ours.identity("example.com"), "not valid for name"),
-        (foreign.identity("localhost"), "UnknownIssuer"),
-        (Identity::generate().unwrap(), "certificate"),
+    for (identity, why, meaning) in [
+        (ours.expired("localhost"), "expired", "has expired"),
+        (ours.early("localhost"), "not valid yet", "not valid yet"),
+        (
+            ours.identity("example.com"),
+            "not valid for name",
+            "not for the name",
+        ),
+        (
+            foreign.identity("localhost"),
+            "UnknownIssuer",
+            "trusts nobody",
+        ),
+        (Identity::generate().unwrap(), "certificate", "alert"),
     ] {
         let listener = listen(identity);
-        let (error, _) = refused(&listener, || options.connect(ticket(&listener)));
+        let (error, told) = refused(&listener, || options.connect(ticket(&listener)));
         assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
         assert!(error.to_string().contains(why), "{error}");
+        assert!(told.contains(meaning), "{told}");
+        assert!(!told.contains("another key"), "{told}");
         // The key of the ticket is enough, whatever the certificate says.
         assert_honest_child_gets_in(&listener);
     }

@@ -21,14 +21,19 @@ impl Authority {
 
     /// A new key for this name, and its certificate, as PEM texts.
     pub(crate) fn pem(&self, name: &str, is_expired: bool) -> (String, String) {
+        let expiry = is_expired.then(|| date_time_ymd(2020, 1, 1));
+        self.pem_for(name, |parameters| {
+            parameters.not_after = expiry.unwrap_or(parameters.not_after);
+        })
+    }
+
+    fn pem_for(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
         let mut parameters = CertificateParams::new([name.to_owned()]).unwrap();
         parameters.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
-        if is_expired {
-            parameters.not_after = date_time_ymd(2020, 1, 1);
-        }
+        change(&mut parameters);
         let key = KeyPair::generate().unwrap();
         let certificate = parameters.signed_by(&key, &self.0).unwrap();
         (key.serialize_pem(), certificate.pem())
@@ -41,6 +46,14 @@ impl Authority {
 
     pub(crate) fn expired(&self, name: &str) -> Identity {
         let (key, certificate) = self.pem(name, true);
+        Identity::from_pem(key, certificate).unwrap()
+    }
+
+    /// One that is not valid yet.
+    pub(crate) fn early(&self, name: &str) -> Identity {
+        let (key, certificate) = self.pem_for(name, |parameters| {
+            parameters.not_before = date_time_ymd(4000, 1, 1);
+        });
         Identity::from_pem(key, certificate).unwrap()
     }
 

@@ -6,7 +6,10 @@ use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustls::{CertificateError, ClientConnection, Connection, OtherError, ServerConnection};
+use rustls::{
+    AlertDescription, CertificateError, ClientConnection, Connection, OtherError, PeerIncompatible,
+    ServerConnection,
+};
 
 use super::inbound::{Fetched, Inbound};
 use super::{Acceptor, BINDING_LABEL, Connector, PROTOCOL, verify};
@@ -456,12 +459,24 @@ fn explain(error: &rustls::Error, listens: bool) -> Error {
             ErrorKind::PermissionDenied,
             format!("the other end's certificate is not accepted: {error}"),
         ),
-        Tls::AlertReceived(alert) if listens => (
-            ErrorKind::PermissionDenied,
-            format!(
-                "it broke off with the alert {alert:?}: it may expect a listener with another key"
-            ),
+        Tls::AlertReceived(AlertDescription::ProtocolVersion)
+        | Tls::PeerIncompatible(
+            PeerIncompatible::SupportedVersionsExtensionRequired
+            | PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::Tls12NotOfferedOrEnabled
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+            | PeerIncompatible::ServerDoesNotSupportTls12Or13,
+        ) => (
+            ErrorKind::Protocol,
+            "the other end does not speak TLS 1.3, and nothing older is spoken here".into(),
         ),
+        Tls::AlertReceived(alert) if listens => {
+            let meaning = meaning(*alert).map_or(String::new(), |meaning| format!(": {meaning}"));
+            (
+                ErrorKind::PermissionDenied,
+                format!("it broke off with the alert {alert:?}{meaning}"),
+            )
+        }
         Tls::AlertReceived(alert) => (
             ErrorKind::PermissionDenied,
             format!("the listener broke off with the alert {alert:?}"),
@@ -469,4 +484,26 @@ fn explain(error: &rustls::Error, listens: bool) -> Error {
         error => (ErrorKind::Protocol, format!("TLS failed: {error}")),
     };
     Error::new(kind, text)
+}
+
+/// What a client that broke off has against this listener (RFC 8446, section 6.2; which of them clients send
+/// is up to them, and the same as here where they are ours).
+fn meaning(alert: AlertDescription) -> Option<&'static str> {
+    Some(match alert {
+        AlertDescription::CertificateExpired => {
+            "by its clock this listener's certificate has expired, or is not valid yet"
+        }
+        AlertDescription::BadCertificate => {
+            "this listener's certificate is not for the name by which it was called, or malformed"
+        }
+        AlertDescription::UnknownCA => {
+            "it trusts nobody who vouches for this listener's certificate"
+        }
+        AlertDescription::CertificateRevoked => "it takes this listener's certificate for revoked",
+        AlertDescription::UnsupportedCertificate => {
+            "this listener's certificate is not one for a listener, or of a kind that it does not know"
+        }
+        AlertDescription::CertificateUnknown => "it may expect a listener with another key",
+        _ => return None,
+    })
 }
