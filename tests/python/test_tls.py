@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 import os
 import pickle
+import re
 import select
 import socket
 import ssl
@@ -116,8 +117,9 @@ def test_an_address_alone_does_not_admit_and_the_log_says_who_tried(address, cap
     with ductworks.listen(address) as listener:
         assert "with its ticket" in refused(listener, listener.address)
         assert "it brought no token" in caplog.text
-        whom = "127.0.0.1:" if address else f"process {os.getpid()}"
-        assert f"refused {whom}" in caplog.text
+        # The client may be gone by then, and its port with it.
+        whom = r"(somebody at )?127\.0\.0\.1(:\d+)?" if address else f"process {os.getpid()}"
+        assert re.search(f"refused {whom}: ", caplog.text)
         assert listener.ticket.rpartition("#")[2] not in caplog.text
         a, b = meet(listener)
         a.send("in")

@@ -291,7 +291,8 @@ pub(crate) fn describe_peer(socket: BorrowedFd<'_>, host: Option<IpAddr>) -> Str
         _ => None,
     };
     match (peer, host) {
-        (None, Some(host)) => host.to_string(),
+        // The port is not known any more, and a colon follows in the log.
+        (None, Some(host)) => format!("somebody at {host}"),
         (Some(peer), _) if peer.pid > 0 => format!("process {}", peer.pid),
         (Some(peer), _) => format!("a process of user {} that cannot be seen here", peer.uid),
         (None, None) => "somebody who is gone".into(),

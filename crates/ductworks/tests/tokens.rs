@@ -20,6 +20,7 @@ use ductworks::wire::{
 use ductworks::{
     Address, ConnectOptions, Duct, ErrorKind, ListenOptions, Listener, Parent, Pin, Ticket, connect,
 };
+use rustix::net::sockopt;
 
 const SHORT: Duration = Duration::from_millis(50);
 
@@ -415,6 +416,18 @@ fn everybody_who_is_refused_is_told_of_by_name_and_reason() {
         };
         assert!(told[0].peer.starts_with(&whom), "{}", told[0]);
     }
+}
+
+#[test]
+fn somebody_who_is_gone_already_is_told_of_by_host() {
+    let _watchdog = watchdog();
+    let listener = Listener::bind("tcp:127.0.0.1:0").unwrap();
+    let peer = TcpStream::connect(("127.0.0.1", listener.address().port().unwrap())).unwrap();
+    assert_eq!(kind(listener.accept_timeout(SHORT)), ErrorKind::TimedOut);
+    sockopt::set_socket_linger(&peer, Some(Duration::ZERO)).unwrap();
+    drop(peer); // A reset, after which the system knows no port.
+    let told = why_nobody(&listener);
+    assert!(told.contains("somebody at 127.0.0.1: it went"), "{told}");
 }
 
 #[test]
