@@ -708,6 +708,27 @@ fn a_key_from_pem_is_known_by_the_same_pin_everywhere() {
 }
 
 #[test]
+fn a_key_that_is_encrypted_is_called_so() {
+    let (key, chain) = Authority::new("ours").pem("localhost", false);
+    let body = key.lines().filter(|line| !line.starts_with('-'));
+    let body = body.collect::<Vec<_>>().join("\n");
+    let framed = |label: &str, headers: &str| {
+        format!("-----BEGIN {label}-----\n{headers}{body}\n-----END {label}-----\n")
+    };
+    for key in [
+        framed("ENCRYPTED PRIVATE KEY", ""),
+        framed(
+            "EC PRIVATE KEY",
+            "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00112233445566778899AABBCCDDEEFF\n\n",
+        ),
+    ] {
+        let error = Identity::from_pem(&key, &chain).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("decrypt it first"), "{error}");
+    }
+}
+
+#[test]
 fn a_listener_at_all_interfaces_tells_a_host_that_others_can_reach() {
     let _watchdog = watchdog();
     for any in ["tls:0.0.0.0:0", "tls:[::]:0"] {

@@ -54,7 +54,7 @@ impl Identity {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] if there is none, or they do not belong together.
+    /// [`ErrorKind::InvalidInput`] if there is none, or only an encrypted one, or they do not belong together.
     ///
     /// ```
     /// use ductworks::{ErrorKind, Identity};
@@ -63,8 +63,14 @@ impl Identity {
     /// assert_eq!(error.kind(), ErrorKind::InvalidInput);
     /// ```
     pub fn from_pem(key: impl AsRef<[u8]>, certificates: impl AsRef<[u8]>) -> Result<Self> {
-        let key = PrivateKeyDer::from_pem_slice(key.as_ref())
-            .map_err(|error| unusable(format_args!("expected a private key in PEM: {error}")))?;
+        let key = key.as_ref();
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| match is_encrypted(key) {
+            true => unusable(
+                "expected a private key in PEM, and got one that is encrypted: decrypt it first, with \
+                 \"openssl pkey -in ENCRYPTED -out DECRYPTED\", say",
+            ),
+            false => unusable(format_args!("expected a private key in PEM: {error}")),
+        })?;
         Self::new(certificates_of(certificates.as_ref())?, key)
     }
 
@@ -147,6 +153,14 @@ impl fmt::Debug for Roots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Roots({})", self.0.len())
     }
+}
+
+/// Whether a PEM text has a key that a passphrase protects: in PKCS #8 (RFC 7468, section 11), or with the
+/// older header of RFC 1421.
+fn is_encrypted(pem: &[u8]) -> bool {
+    let marks: [&[u8]; 2] = [b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED"];
+    let is_in = |mark: &[u8]| pem.windows(mark.len()).any(|part| part == mark);
+    marks.into_iter().any(is_in)
 }
 
 fn certificates_of(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
