@@ -156,6 +156,11 @@ impl Error {
         self
     }
 
+    pub(crate) fn with_advice(mut self, advice: &str) -> Self {
+        self.message = format!("{}; {advice}", self.message).into();
+        self
+    }
+
     pub(crate) fn with_unreceived(mut self, messages: u64) -> Self {
         self.unreceived = Some(messages);
         self

@@ -5,14 +5,15 @@
 mod common;
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::{env, fs};
 
 use common::*;
-use ductworks::{Address, Duct, ErrorKind, Listener, Parent, connect};
+use ductworks::{Address, Duct, ErrorKind, ListenOptions, Listener, Parent, connect};
 use rustix::fs::Mode;
+use rustix::io::Errno;
 
 #[test]
 fn roles() {
@@ -242,6 +243,32 @@ fn next_start(base: &Path) {
 
 fn bind(_: &str) {
     Parent::bind().unwrap();
+}
+
+#[test]
+fn a_name_of_one_s_own_that_a_killed_listener_left_is_to_be_removed_and_the_error_says_so() {
+    let _watchdog = watchdog();
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("duct");
+    let (plain, newer) = (path.clone(), place.path().join("duct.v2"));
+    let bind = || ListenOptions::new().v1(true).bind(Address::unix(&path)?);
+    let in_use = Errno::ADDRINUSE.raw_os_error();
+    let listener = bind().unwrap();
+    let error = bind().unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(in_use));
+    assert!(!error.to_string().contains("remove"), "{error}");
+    drop(listener);
+    for left in [plain, newer] {
+        // The name of a bound socket outlives it.
+        drop(UnixListener::bind(&left).unwrap());
+        let error = bind().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(in_use));
+        let text = error.to_string();
+        assert!(text.contains(left.to_str().unwrap()), "{text}");
+        assert!(text.contains("remove that file"), "{text}");
+        fs::remove_file(left).unwrap();
+    }
+    bind().unwrap();
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use super::private::PrivatePath;
+use super::private::{self, PrivatePath};
 use super::{Bound, Wire, option};
 use crate::address::Address;
 use crate::error::{Error, ErrorKind, Result};
@@ -53,8 +53,15 @@ pub(super) fn bind(path: &Path, wires: &[Wire], backlog: i32) -> Result<Vec<Boun
         let path = wire.path(path);
         // Checked before the system cuts it.
         Address::unix(&path)?;
-        let socket = bind_one(&path, backlog)
-            .map_err(|e| Error::os(format_args!("listen at {}", super::shown(&path)), e))?;
+        let socket = bind_one(&path, backlog).map_err(|e| {
+            let error = Error::os(format_args!("listen at {}", super::shown(&path)), e);
+            match e == Errno::ADDRINUSE && private::is_bound(&path) == Some(false) {
+                true => error.with_advice(
+                    "nobody listens there: where a process that was killed has left it, remove that file",
+                ),
+                false => error,
+            }
+        })?;
         let name = BoundPath::given(&path);
         let address = address.clone();
         Ok(Bound {
