@@ -361,3 +361,15 @@ def test_versions_that_do_not_fit_over_tcp_are_told_at_both_ends(caplog):
                 duct.recv(PATIENCE)
         with pytest.raises(ConnectionResetError, match="went away before it accepted"):
             connecting.result()
+
+
+def test_a_child_that_did_not_wait_is_told_of_its_refusal():
+    with ductworks.listen() as listener:
+        child = UNIX.child(Modern.address(listener))
+        child.connect()
+        child.send("nobody receives this")
+        with pytest.raises(TimeoutError):
+            listener.accept(0.05)
+        with pytest.raises(PermissionError):
+            child.recv()
+        child.close()
