@@ -307,7 +307,7 @@ fn late(door: &Door, error: Option<Error>, refusals: Option<(u64, Refusal)>) -> 
     };
     let text = format!(
         "{why} at {}; refused so far: {count}, the last of them {}: {}",
-        door.address(),
+        door.address().shown(),
         last.peer,
         last.reason
     );
