@@ -18,6 +18,7 @@ TIME_LIMIT = float(os.environ.get("DUCTWORKS_TEST_TIME_LIMIT", "60"))
 settings.register_profile(
     "ductworks",
     deadline=None,
+    derandomize="CI" in os.environ,
     # Examples may be slow to make where the machine is busy.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
