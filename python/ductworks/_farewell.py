@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import multiprocessing.process
 import multiprocessing.util
 import os
@@ -19,9 +20,18 @@ def leave_at_exit(duct: Any) -> None:
     _open.add(duct)
 
 
+def _all_open() -> list[Any]:
+    while True:
+        try:
+            return list(_open)
+        except RuntimeError:
+            pass  # Another thread has made a duct meanwhile.
+
+
 def _leave() -> None:
-    for duct in list(_open):
-        duct._leave()
+    for duct in _all_open():
+        with contextlib.suppress(Exception):  # The others have last words too.
+            duct._leave()
 
 
 def _leave_as_child(_: object = None) -> None:

@@ -187,8 +187,8 @@ impl Duct {
         self.end
             .check_portable()
             .map_err(|error| raised(py, error))?;
-        self.end.channel.share();
-        Ok(())
+        let shared = self.end.channel.share();
+        shared.map_err(|error| raised(py, error))
     }
 
     /// Closes this end as its process ends, unless it is a forked copy that was never used.

@@ -269,10 +269,11 @@ impl MessageDuct {
         let Some(stream) = link.stream() else {
             return Ok(false);
         };
-        let locked = duct.parts().lock.is_some();
-        let outcome = if locked {
+        // By itself, since the parts are not to be held while it waits.
+        let lock = duct.parts().bound_lock(py);
+        let outcome = if lock.is_some() {
             // Another process may share this end, so nothing of a message may be taken from it here.
-            readable_message(py, link, duct.parts().bound_lock(py).as_ref(), until)?
+            readable_message(py, link, lock.as_ref(), until)?
         } else {
             match link.channel.poll(&stream, &mut Wait::until(Deadline::Now)) {
                 Ok(false) if until != Deadline::Now => {

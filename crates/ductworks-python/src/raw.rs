@@ -61,6 +61,12 @@ impl Link {
         }
     }
 
+    /// Whether the number of its descriptor is still that of its socket.
+    fn has_its_number(&self, py: Python<'_>) -> bool {
+        let number = self.fileno(py).ok();
+        self.plain.is_none_or(|plain| number == Some(plain))
+    }
+
     fn fileno(&self, py: Python<'_>) -> PyResult<RawFd> {
         self.socket
             .bind(py)
@@ -173,6 +179,7 @@ impl RawDuct {
         let channel = &link.channel;
         if *channel.framing() == Version::V2
             && !channel.is_idle_copy()
+            && link.has_its_number(py)
             && let Some(stream) = link.stream()
         {
             py.detach(|| channel.close(&stream));
@@ -185,9 +192,11 @@ impl RawDuct {
         let gate = std::mem::take(&mut *lock(&self.listening));
         gate.shut();
         let link = self.slot().take()?;
+        let is_its_own = link.has_its_number(py);
         py.detach(|| match link.stream() {
-            Some(stream) => link.channel.close(&stream),
-            None => link.channel.gate().shut(),
+            Some(stream) if is_its_own => link.channel.close(&stream),
+            // Where the program has closed the socket itself, the number is somebody else's.
+            _ => link.channel.gate().shut(),
         });
         Some(link.socket.clone_ref(py))
     }

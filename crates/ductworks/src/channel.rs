@@ -229,6 +229,11 @@ impl<F: Framing, B: Body> Channel<F, B> {
     /// Returns whether it was this call that closed it, so that its caller may let go of the descriptor:
     /// a second one does not touch the stream, which may be somebody else's by then.
     pub fn close<S: Stream>(&self, stream: &S) -> bool {
+        self.close_as(stream, || {})
+    }
+
+    /// The same, and whoever closes it notes how.
+    fn close_as<S: Stream>(&self, stream: &S, note: impl FnOnce()) -> bool {
         let inside = self.gate.hold();
         let was_open = self.gate.shut();
         if !self.begin_to_close() {
@@ -239,6 +244,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
             }
             return false;
         }
+        note();
         self.say_farewell(stream);
         if stream.descriptor().is_some() {
             self.gate.await_others(1);

@@ -63,6 +63,11 @@ impl<T: Default> Turn<T> {
         self.state.is_taken()
     }
 
+    /// Whether this very thread has the turn, which cannot end while it waits for it.
+    pub(crate) fn is_own(&self) -> bool {
+        self.is_taken() && self.thread.load(Ordering::Relaxed) == this_thread()
+    }
+
     /// Waits for the turn.
     ///
     /// # Errors
@@ -75,8 +80,7 @@ impl<T: Default> Turn<T> {
             }
             std::hint::spin_loop();
         }
-        // A thread's own turn cannot end while it waits for it.
-        if self.is_taken() && self.thread.load(Ordering::Relaxed) == this_thread() {
+        if self.is_own() {
             return Err(Error::new(
                 ErrorKind::Reentered,
                 "a signal handler or a callback used the duct in the same direction as the operation \

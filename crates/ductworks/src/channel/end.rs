@@ -115,6 +115,13 @@ impl Drains {
     }
 }
 
+/// Which of two questions is to be answered, if not the old one: the last one, but that those which several
+/// threads ask at the same time may come in another order than their numbers.
+fn later_question(owed: u64, asked: u64) -> Option<u64> {
+    let are_of_one_asker = owed != 0 && owed.abs_diff(asked) < 1 << 31;
+    (!are_of_one_asker || asked > owed).then_some(asked)
+}
+
 /// In the place of a question's number: the other end has finished, and is told so without a question.
 const UNASKED: u64 = u64::MAX;
 
@@ -155,9 +162,17 @@ impl<F: Framing, B: Body> Channel<F, B> {
         self.life.taken_over.store(true, Ordering::Relaxed);
     }
 
-    /// Notes that another process has been given a copy of this end.
-    pub fn share(&self) {
+    /// Notes that another process is given a copy of this end.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] in the middle of a message.
+    pub fn share(&self) -> Result<()> {
+        if self.is_amid_message() {
+            return Err(amid_message());
+        }
         self.life.exported.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Whether this process has come by the end with a fork, and made no use of it.
@@ -213,7 +228,11 @@ impl<F: Framing, B: Body> Channel<F, B> {
                 }
             }
             Control::Drain { id } => {
-                self.drains.owed.store(id, Ordering::SeqCst);
+                let later = |owed| later_question(owed, id);
+                let _ = self
+                    .drains
+                    .owed
+                    .fetch_update(Ordering::SeqCst, Ordering::SeqCst, later);
                 self.answer_drain(stream);
             }
             Control::Drained { id, received } => {
@@ -436,16 +455,22 @@ impl<F: Framing, B: Body> Channel<F, B> {
     ///
     /// [`ErrorKind::InvalidInput`] in the middle of a message, with everything as it was.
     pub fn abandon<S: Stream>(&self, stream: &S) -> Result<bool> {
-        if self.has_partial() || self.has_unsent() {
-            return Err(Error::new(
-                ErrorKind::InvalidInput,
-                "the duct is in the middle of a message, which only this end can complete: receive \
-                 it, or flush what was sent, before the descriptor is handed on",
-            ));
+        let turn = self.sender.try_take(&self.gate);
+        if turn.is_none() || self.is_amid_message() {
+            return Err(amid_message());
         }
-        self.life.handed_on.store(true, Ordering::SeqCst);
-        self.life.sending.store(FINISHED, Ordering::SeqCst);
-        Ok(self.close(stream))
+        // Nobody begins a message from here on.
+        self.gate.shut();
+        drop(turn);
+        Ok(self.close_as(stream, || {
+            self.life.handed_on.store(true, Ordering::SeqCst);
+            self.life.sending.store(FINISHED, Ordering::SeqCst);
+        }))
+    }
+
+    /// Whether a message has been sent or received in part, here or in the process that forked this one.
+    fn is_amid_message(&self) -> bool {
+        self.has_partial() || self.has_unsent() || self.sending.load(Ordering::SeqCst) != NOBODY
     }
 
     /// Whether this thread is the one that closes the channel in this process. A thread that had begun to
@@ -495,7 +520,10 @@ impl<F: Framing, B: Body> Channel<F, B> {
             match self.sender.try_take(&self.gate) {
                 Some(rest) => break rest,
                 // A sender that waits for the descriptor has just been woken.
-                None if stream.descriptor().is_some() && Instant::now() < until => {
+                None if stream.descriptor().is_some()
+                    && !self.sender.is_own()
+                    && Instant::now() < until =>
+                {
                     std::thread::yield_now();
                 }
                 None => return,
@@ -549,6 +577,14 @@ fn put<S: Stream>(stream: &S, bytes: &[u8]) -> Option<usize> {
             Err(_) => return None,
         }
     }
+}
+
+fn amid_message() -> Error {
+    Error::new(
+        ErrorKind::InvalidInput,
+        "the duct is in the middle of a message, which only this end can complete: receive it, or flush what \
+         was sent, before the descriptor is handed on",
+    )
 }
 
 fn cannot_say() -> Error {

@@ -291,6 +291,10 @@ impl<F: Framing, B: Body> Channel<F, B> {
             if !begun {
                 return Err(error);
             }
+            if self.is_closed() {
+                // Nobody will write any of it.
+                return Err(error);
+            }
             self.sending.store(process::id(), Ordering::SeqCst);
             rest.bytes.keep(slices.iter().map(|slice| &**slice));
             rest.descriptors = descriptors;
