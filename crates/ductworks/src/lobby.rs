@@ -4,7 +4,6 @@ mod guest;
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
@@ -16,6 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gate::{Interest, Queue, Wait};
 use crate::process;
 use crate::transport::{self, Session, Wire};
+use crate::turn::Forkable;
 use crate::wire::{Answer, Handshake};
 use guest::{Guest, Outcome};
 
@@ -66,7 +66,8 @@ pub struct Lobby<H: Handshake> {
     make: Box<dyn Fn() -> Result<H> + Send + Sync>,
     log: Option<Log>,
     secure: Option<Secure>,
-    room: Mutex<Option<Room<H>>>,
+    /// A forked child begins with another one, also where a thread of its parent was serving.
+    room: Forkable<Option<Room<H>>>,
 }
 
 type Log = Box<dyn Fn(&Refusal) + Send + Sync>;
@@ -123,7 +124,7 @@ impl<H: Handshake> Lobby<H> {
             make: Box::new(make),
             log: None,
             secure: None,
-            room: Mutex::default(),
+            room: Forkable::default(),
         }
     }
 
@@ -155,7 +156,7 @@ impl<H: Handshake> Lobby<H> {
         let _host = self.host(door)?;
         loop {
             let (refused, step) = {
-                let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut room = self.room.take();
                 let room = Room::of_this_process(&mut room, door)?;
                 let served = self.serve(room, door);
                 (std::mem::take(&mut room.refused), room.after(served))
@@ -190,14 +191,14 @@ impl<H: Handshake> Lobby<H> {
 
     /// Notes that somebody hears the guests, until that is dropped.
     fn host(&self, door: &Door) -> Result<Hosting<'_, H>> {
-        let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut room = self.room.take();
         Room::of_this_process(&mut room, door)?.begin_to_hear();
         Ok(Hosting(self))
     }
 
     /// Lets go of all who wait, because the door has been closed: nobody will hear them any more.
     pub fn close(&self) {
-        let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut room = self.room.take();
         if let Some(room) = &mut *room {
             room.guests.clear();
         }
@@ -278,7 +279,7 @@ struct Hosting<'a, H: Handshake>(&'a Lobby<H>);
 
 impl<H: Handshake> Drop for Hosting<'_, H> {
     fn drop(&mut self) {
-        let mut room = self.0.room.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut room = self.0.room.take();
         if let Some(room) = &mut *room {
             room.end_to_hear();
         }
