@@ -8,6 +8,7 @@ import pytest
 from ductworks.message_duct import create_psuedo_anonymous_duct_pair
 from processes import fork
 from support import (
+    PATIENCE,
     RAW,
     SHORT,
     Background,
@@ -152,3 +153,14 @@ def test_a_lock_of_several_processes_keeps_their_messages_apart(make_wire):
     for join in joins:
         join()
     assert sorted(received) == [bytes([s]) * size for s in range(senders) for _ in range(each)]
+
+
+def test_a_poll_that_waits_under_a_lock_keeps_nobody_from_sending(make_wire, role):
+    duct, peer = make_wire(role, lock=threading.Lock())
+    polling = Background(duct.poll, PATIENCE)
+    wait_until_blocked(polling)
+    duct.send("while it polls")
+    assert read_frame(peer) == b'"while it polls"'
+    peer.sendall(frame(b'"at last"'))
+    assert polling.result()
+    assert duct.recv() == "at last"

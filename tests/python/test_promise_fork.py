@@ -1,13 +1,18 @@
 """A duct carried over a fork works in both processes, and neither copy's end disturbs the other."""
 
+import fcntl
 import gc
 import multiprocessing
 import os
+import struct
+import termios
 
+import ductworks
 import pytest
 from ductworks.message_duct import RemoteDuctClosed
 from processes import fork
 from support import (
+    PATIENCE,
     RAW,
     SHORT,
     Background,
@@ -214,3 +219,37 @@ def test_a_bound_parent_can_listen_in_a_forked_child(transport):
     join()
     parent.close()
     child.close()
+
+
+LARGE = b"m" * 20_000_000
+
+
+def send_large(duct):
+    duct.send_bytes(LARGE)
+    duct.close()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("how", ["close", "drop"])
+def test_the_close_of_a_copy_says_nothing_in_the_middle_of_another_processs_message(method, how):
+    a, b = ductworks.pair("raw")
+    child = multiprocessing.get_context(method).Process(target=send_large, args=(b,))
+    child.start()
+    # It waits for room in the middle of its message.
+    eventually(lambda: is_full(a))
+    child._args = ()  # A reference of its own.
+    if how == "close":
+        b.close()
+    del b
+    assert a.recv_bytes(PATIENCE) == LARGE
+    with pytest.raises(ductworks.PeerClosed) as caught:
+        a.recv_bytes(PATIENCE)
+    assert not isinstance(caught.value, ductworks.PeerDied)
+    a.close()
+    child.join()
+
+
+def is_full(duct):
+    """Whether so much lies there to be received that its sender waits."""
+    waiting = struct.unpack("i", fcntl.ioctl(duct, termios.FIONREAD, bytes(4)))[0]
+    return waiting > 150_000

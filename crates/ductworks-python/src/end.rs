@@ -328,6 +328,25 @@ impl Stream for Line<'_> {
         }
     }
 
+    fn claim(&self) {
+        if let Self::Socket(socket) = self {
+            socket.claim();
+        }
+    }
+
+    fn release(&self) {
+        if let Self::Socket(socket) = self {
+            socket.release();
+        }
+    }
+
+    fn is_claimed(&self) -> bool {
+        match self {
+            Self::Socket(socket) => socket.is_claimed(),
+            Self::Pipe(_) => false,
+        }
+    }
+
     fn linger(&self) {
         if let Self::Socket(socket) = self {
             socket.linger();

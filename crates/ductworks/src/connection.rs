@@ -249,6 +249,18 @@ impl Stream for Link<'_> {
         Socket(self.socket).give_up(patience)
     }
 
+    fn claim(&self) {
+        Socket(self.socket).claim();
+    }
+
+    fn release(&self) {
+        Socket(self.socket).release();
+    }
+
+    fn is_claimed(&self) -> bool {
+        Socket(self.socket).is_claimed()
+    }
+
     fn linger(&self) {
         if let Some(session) = self.session {
             let _ = session.finish(self.socket);

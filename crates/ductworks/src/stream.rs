@@ -123,6 +123,17 @@ pub trait Stream {
         false
     }
 
+    /// Notes, for all processes that have the stream, that one of them is in the middle of a frame.
+    fn claim(&self) {}
+
+    /// Notes that none is any more.
+    fn release(&self) {}
+
+    /// Whether a process is in the middle of a frame.
+    fn is_claimed(&self) -> bool {
+        false
+    }
+
     /// Sees to it that what was written arrives, before the stream is closed for good. It may take a
     /// moment, and what the other end says meanwhile is lost.
     fn linger(&self) {}
@@ -155,6 +166,10 @@ pub struct Socket<S>(
 /// beginning it would make a stream of small messages slower: so many of them leave the processor's
 /// cache before they are received.
 const WIDE: usize = 1024 * 1024;
+
+/// A time that a write may take, which means nothing to writes that do not wait, as all of ours. It belongs to
+/// the socket, and not to a descriptor of it, so all processes that have the socket see it.
+const CLAIM: Duration = Duration::from_secs(73_022);
 
 /// What a socket is stretched by for a farewell, in bytes: more than the system lets the last write
 /// go beyond the bound.
@@ -272,6 +287,19 @@ impl<S: AsFd> Stream for Socket<S> {
     fn give_up(&self, patience: Duration) -> bool {
         let is_lost = transport::is_unanswered(self.0.as_fd(), patience);
         is_lost && rustix::net::shutdown(&self.0, Shutdown::Both).is_ok()
+    }
+
+    fn claim(&self) {
+        let _ = sockopt::set_socket_timeout(&self.0, sockopt::Timeout::Send, Some(CLAIM));
+    }
+
+    fn release(&self) {
+        let _ = sockopt::set_socket_timeout(&self.0, sockopt::Timeout::Send, None);
+    }
+
+    fn is_claimed(&self) -> bool {
+        sockopt::socket_timeout(&self.0, sockopt::Timeout::Send)
+            .is_ok_and(|time| time == Some(CLAIM))
     }
 
     /// Unix sockets lose nothing.

@@ -175,6 +175,18 @@ impl<F: Framing, B: Body> Channel<F, B> {
         Ok(())
     }
 
+    /// Whether another process may have the end, or may still have it.
+    pub(super) fn may_be_elsewhere(&self) -> bool {
+        self.life.may_be_shared() || self.life.taken_over.load(Ordering::Relaxed)
+    }
+
+    /// Whether another process that has this end is in the middle of a frame. What is between frames is not to
+    /// be said then.
+    fn is_taken_elsewhere<S: Stream>(&self, stream: &S) -> bool {
+        let is_own = self.sending.load(Ordering::SeqCst) == process::id();
+        self.may_be_elsewhere() && !is_own && stream.is_claimed()
+    }
+
     /// Whether this process has come by the end with a fork, and made no use of it.
     #[must_use]
     pub fn is_idle_copy(&self) -> bool {
@@ -271,34 +283,51 @@ impl<F: Framing, B: Body> Channel<F, B> {
                 return; // Who has the turn looks when it is over.
             };
             match self.push_rest(stream, &mut rest) {
-                Ok(true) => self.answer_in_turn(stream, &mut rest),
-                Ok(false) | Err(_) => return,
+                Ok(true) if self.answer_in_turn(stream, &mut rest) => {}
+                Ok(_) | Err(_) => return,
             }
         }
     }
 
-    /// Answers the other end's question, if there is one, with nothing left to go out before.
-    pub(super) fn answer_in_turn<S: Stream>(&self, stream: &S, rest: &mut Rest) {
+    /// Answers the other end's question, if there is one, with nothing left to go out before. Says whether
+    /// that could be done.
+    pub(super) fn answer_in_turn<S: Stream>(&self, stream: &S, rest: &mut Rest) -> bool {
         let id = self.drains.owed.swap(0, Ordering::SeqCst);
         let received = self.counters.received.messages();
+        let taken = {
+            let Ok(_active) = self.gate.enter() else {
+                return false;
+            };
+            id != 0 && self.is_taken_elsewhere(stream)
+        };
+        if taken {
+            // It stays owed, unless something later has been asked meanwhile.
+            let owed = &self.drains.owed;
+            let _ = owed.compare_exchange(0, id, Ordering::SeqCst, Ordering::SeqCst);
+            return false;
+        }
         let asked = if id == UNASKED { 0 } else { id };
         let answer = Control::Drained {
             id: asked,
             received,
         };
         let Some(frame) = self.framing.control(&answer).filter(|_| id != 0) else {
-            return;
+            return true;
         };
         let written = match self.write(stream, &[IoSlice::new(&frame)]) {
             Ok(written) => written.unwrap_or(0),
-            Err(_) => return, // The next send reports it.
+            Err(_) => return false, // The next send reports it.
         };
         let is_out = written == frame.len() && self.flush_stream(stream).unwrap_or(true);
         if !is_out {
             self.sending.store(process::id(), Ordering::SeqCst);
             rest.bytes.keep([&frame[written..]]);
             self.unsent.store(true, Ordering::SeqCst);
+            if written > 0 {
+                self.claim(stream);
+            }
         }
+        is_out
     }
 
     /// Waits until the other end's user has received everything that was sent before. Nothing is
@@ -531,7 +560,12 @@ impl<F: Framing, B: Body> Channel<F, B> {
         };
         self.unsent.store(false, Ordering::SeqCst);
         let rest = std::mem::take(&mut *rest);
-        if !self.is_inherited(&self.sending) && put_rest(stream, rest) {
+        let is_elsewhere = self.is_inherited(&self.sending) || self.is_taken_elsewhere(stream);
+        let is_begun = !rest.is_empty();
+        if !is_elsewhere && put_rest(stream, rest) {
+            if is_begun && self.may_be_elsewhere() {
+                stream.release();
+            }
             put_farewell(stream, farewell.as_ref().map_or(&[], |frame| frame));
         }
     }

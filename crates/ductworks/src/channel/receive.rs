@@ -79,6 +79,10 @@ impl<F: Framing, B: Body> Channel<F, B> {
         wait: &mut Wait<'_>,
     ) -> Result<(B, Vec<OwnedFd>)> {
         let _noticed = Noticed(self);
+        if self.owes_answer() {
+            // One that another process was in the way of.
+            self.answer_drain(stream);
+        }
         let mut frame = self.begin_receive(wait)?;
         let len = self.receive_head(stream, &mut frame, wait)?;
         let arrived = frame.payload().len();

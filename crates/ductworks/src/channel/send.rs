@@ -228,8 +228,34 @@ impl<F: Framing, B: Body> Channel<F, B> {
         if !self.flush_stream(stream)? {
             return Ok(false);
         }
+        if self.sending.load(Ordering::Relaxed) != NOBODY && self.is_claimable() {
+            self.release(stream);
+        }
         self.end_send();
         Ok(true)
+    }
+
+    /// Whether other processes may have the end, and something to say through it between the messages.
+    fn is_claimable(&self) -> bool {
+        self.framing.says_farewell() && self.may_be_elsewhere()
+    }
+
+    /// Lets other processes that have this end know that a frame may go out in several pieces.
+    pub(super) fn claim<S: Stream>(&self, stream: &S) -> bool {
+        if !self.is_claimable() {
+            return false;
+        }
+        let active = self.gate.enter();
+        active.is_ok_and(|_active| {
+            stream.claim();
+            true
+        })
+    }
+
+    fn release<S: Stream>(&self, stream: &S) {
+        if let Ok(_active) = self.gate.enter() {
+            stream.release();
+        }
     }
 
     fn end_send(&self) {
@@ -252,6 +278,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
             mut descriptors,
         } = frame;
         let mut begun = false;
+        let mut claimed = len > Some(LARGE) && self.claim(stream);
         loop {
             let attempt = match slices.is_empty() {
                 false => self.write(stream, slices),
@@ -273,6 +300,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
                 Ok(None) => {
                     if begun {
                         self.sending.store(process::id(), Ordering::SeqCst);
+                        claimed = claimed || self.claim(stream);
                     }
                     match self.wait_to_write(stream, wait) {
                         Ok(()) => continue,
@@ -282,6 +310,9 @@ impl<F: Framing, B: Body> Channel<F, B> {
                 Err(error) => error,
             };
             let late = error.kind() == ErrorKind::TimedOut;
+            if !begun && claimed {
+                self.release(stream);
+            }
             if !begun && late {
                 return Err(Error::new(
                     ErrorKind::TimedOut,
@@ -304,6 +335,9 @@ impl<F: Framing, B: Body> Channel<F, B> {
                 true => Ok(()),
                 false => Err(error),
             };
+        }
+        if claimed {
+            self.release(stream);
         }
         self.end_send();
         self.count_sent(len);
