@@ -267,7 +267,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
                 format!(
                     "the process was forked while process {} was {doing} a message on this duct, \
                      and only that process can finish it",
-                    busy.load(Ordering::SeqCst)
+                    process::pid_of(busy.load(Ordering::SeqCst))
                 ),
             ));
         }

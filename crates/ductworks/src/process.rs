@@ -9,20 +9,34 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 /// nothing where it cannot.
 static WIPED_ON_FORK: OnceLock<Option<&'static AtomicU32>> = OnceLock::new();
 
-/// The process id. Every operation asks for it, to notice that it runs in a forked child; a system
-/// call each time would cost about a tenth of a small message.
+/// How many bits of a process id the kernel uses at most (`pid_max`, `proc(5)`).
+const PID_BITS: u32 = 22;
+
+/// How often the word has been found wiped, here and in the processes that this one comes from.
+static GENERATION: AtomicU32 = AtomicU32::new(0);
+
+/// A number that this process has, and none that it was forked from: its process id, and in front of it how
+/// many forks it is away from the first one. (In a new PID namespace a child can have its parent's id.) Every
+/// operation asks for it, to notice that it runs in a forked child; a system call each time would cost about a
+/// tenth of a small message.
 pub(crate) fn id() -> u32 {
     let Some(word) = *WIPED_ON_FORK.get_or_init(map_word) else {
         return std::process::id();
     };
     match word.load(Ordering::Relaxed) {
         0 => {
-            let id = std::process::id();
-            word.store(id, Ordering::Relaxed);
-            id
+            let generation = GENERATION.fetch_add(1, Ordering::Relaxed) + 1;
+            let id = generation << PID_BITS | std::process::id();
+            let first = word.compare_exchange(0, id, Ordering::Relaxed, Ordering::Relaxed);
+            first.err().unwrap_or(id)
         }
         id => id,
     }
+}
+
+/// The process id in such a number.
+pub(crate) fn pid_of(id: u32) -> u32 {
+    id & ((1 << PID_BITS) - 1)
 }
 
 /// How often this process has been forked, as far as it has been [told](forked).

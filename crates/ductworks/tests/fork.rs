@@ -236,3 +236,49 @@ fn threads_that_wait_here_are_no_obstacle_there() {
         assert_eq!(waiting.join().unwrap() + next.join().unwrap(), 5);
     });
 }
+
+/// Forks, and says whether the child's work returned true.
+fn holds_in_a_fork(work: impl FnOnce() -> bool) -> bool {
+    // SAFETY: the child ends without returning; what it does before is as safe as in `in_a_fork`.
+    match unsafe { libc::fork() } {
+        0 => {
+            let code = i32::from(!work());
+            // SAFETY: it ends the process, and nothing else.
+            unsafe { libc::_exit(code) }
+        }
+        child => {
+            let mut status = 0;
+            // SAFETY: the system writes one number.
+            let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+            waited == child && status == 0
+        }
+    }
+}
+
+/// The next child is the first process of a namespace of its own, if the system allows it.
+fn unshare_pids() -> bool {
+    // SAFETY: the call touches no memory.
+    unsafe { libc::unshare(libc::CLONE_NEWPID) == 0 }
+}
+
+#[test]
+fn a_child_with_the_process_id_of_its_parent_is_told_from_it() {
+    let _watchdog = watchdog();
+    let (a, _b) = ductworks::pair().unwrap();
+    let work = move || {
+        // Half of a message is out, and only this process can complete it.
+        a.try_send_bytes(&LARGE).unwrap();
+        let parent = std::process::id();
+        unshare_pids()
+            && holds_in_a_fork(|| {
+                std::process::id() == parent && kind(a.try_send(&1)) == ErrorKind::Forked
+            })
+    };
+    in_a_fork(move || {
+        // Who has left the namespace begins no program any more.
+        holds_in_a_fork(|| match unshare_pids() {
+            true => holds_in_a_fork(&work),
+            false => true, // No permission: left out.
+        })
+    });
+}

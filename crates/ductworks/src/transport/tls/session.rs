@@ -99,7 +99,7 @@ impl Session {
             let text = format!(
                 "the process was forked, and the keys of this TLS connection are those of process {}: \
                  connect again here",
-                self.process
+                process::pid_of(self.process)
             );
             return Err(Error::new(ErrorKind::Forked, text).into());
         }
