@@ -89,11 +89,8 @@ impl Duct {
             takes_descriptors = terms.descriptors;
         }
         end.channel.agree_on_descriptors(takes_descriptors);
-        if let Some(patience) = patience {
-            // It was set on the socket before that was taken.
-            end.set_keepalive(patience)
-                .map_err(|error| raised(socket.py(), error))?;
-        }
+        // The socket has it since before it was taken.
+        end.channel.set_patience(patience);
         Ok(Self {
             codec,
             end,

@@ -145,16 +145,6 @@ impl<F: Framing + Sync> End<F> {
         }
     }
 
-    /// Has it notice within this time, and a second, that the other host is gone.
-    pub(crate) fn set_keepalive(&self, patience: Duration) -> ductworks::Result<()> {
-        let _active = self.channel.gate().enter()?;
-        if let Line::Socket(link) = self.line() {
-            link.set_keepalive(Some(patience))?;
-        }
-        self.channel.set_patience(Some(patience));
-        Ok(())
-    }
-
     /// Checks that the descriptor alone is all that another process needs.
     pub(crate) fn check_portable(&self) -> ductworks::Result<()> {
         match self.line() {

@@ -1,5 +1,6 @@
 //! The engine of a duct: whole messages over a byte stream, never out of step.
 
+mod claim;
 mod end;
 mod receive;
 mod rest;

@@ -84,6 +84,11 @@ impl Life {
     fn may_be_shared(&self) -> bool {
         self.exported.load(Ordering::Relaxed) || self.origin.may_be_shared()
     }
+
+    /// Whether another process may have the end, or may still have it.
+    pub(super) fn may_be_elsewhere(&self) -> bool {
+        self.may_be_shared() || self.taken_over.load(Ordering::Relaxed)
+    }
 }
 
 /// The questions whether everything has been received, each way.
@@ -173,18 +178,6 @@ impl<F: Framing, B: Body> Channel<F, B> {
         }
         self.life.exported.store(true, Ordering::Relaxed);
         Ok(())
-    }
-
-    /// Whether another process may have the end, or may still have it.
-    pub(super) fn may_be_elsewhere(&self) -> bool {
-        self.life.may_be_shared() || self.life.taken_over.load(Ordering::Relaxed)
-    }
-
-    /// Whether another process that has this end is in the middle of a frame. What is between frames is not to
-    /// be said then.
-    fn is_taken_elsewhere<S: Stream>(&self, stream: &S) -> bool {
-        let is_own = self.sending.load(Ordering::SeqCst) == process::id();
-        self.may_be_elsewhere() && !is_own && stream.is_claimed()
     }
 
     /// Whether this process has come by the end with a fork, and made no use of it.
@@ -293,12 +286,15 @@ impl<F: Framing, B: Body> Channel<F, B> {
     /// that could be done.
     pub(super) fn answer_in_turn<S: Stream>(&self, stream: &S, rest: &mut Rest) -> bool {
         let id = self.drains.owed.swap(0, Ordering::SeqCst);
+        if id == 0 {
+            return true;
+        }
         let received = self.counters.received.messages();
         let taken = {
             let Ok(_active) = self.gate.enter() else {
                 return false;
             };
-            id != 0 && self.is_taken_elsewhere(stream)
+            self.is_taken_elsewhere(stream)
         };
         if taken {
             // It stays owed, unless something later has been asked meanwhile.
@@ -311,7 +307,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
             id: asked,
             received,
         };
-        let Some(frame) = self.framing.control(&answer).filter(|_| id != 0) else {
+        let Some(frame) = self.framing.control(&answer) else {
             return true;
         };
         let written = match self.write(stream, &[IoSlice::new(&frame)]) {
@@ -380,7 +376,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
     /// How many of the messages that were sent from here the other end has said to have received. What
     /// others have sent through this end is not counted here, so nobody can tell where there may be any.
     fn confirmed(&self) -> Option<u64> {
-        let alone = !self.life.may_be_shared() && !self.life.taken_over.load(Ordering::Relaxed);
+        let alone = !self.life.may_be_elsewhere();
         alone.then(|| self.peer.confirmed.load(Ordering::SeqCst))
     }
 
@@ -563,7 +559,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
         let is_elsewhere = self.is_inherited(&self.sending) || self.is_taken_elsewhere(stream);
         let is_begun = !rest.is_empty();
         if !is_elsewhere && put_rest(stream, rest) {
-            if is_begun && self.may_be_elsewhere() {
+            if is_begun && self.is_claimable() {
                 stream.release();
             }
             put_farewell(stream, farewell.as_ref().map_or(&[], |frame| frame));

@@ -228,34 +228,11 @@ impl<F: Framing, B: Body> Channel<F, B> {
         if !self.flush_stream(stream)? {
             return Ok(false);
         }
-        if self.sending.load(Ordering::Relaxed) != NOBODY && self.is_claimable() {
+        if self.sending.load(Ordering::Relaxed) != NOBODY {
             self.release(stream);
         }
         self.end_send();
         Ok(true)
-    }
-
-    /// Whether other processes may have the end, and something to say through it between the messages.
-    fn is_claimable(&self) -> bool {
-        self.framing.says_farewell() && self.may_be_elsewhere()
-    }
-
-    /// Lets other processes that have this end know that a frame may go out in several pieces.
-    pub(super) fn claim<S: Stream>(&self, stream: &S) -> bool {
-        if !self.is_claimable() {
-            return false;
-        }
-        let active = self.gate.enter();
-        active.is_ok_and(|_active| {
-            stream.claim();
-            true
-        })
-    }
-
-    fn release<S: Stream>(&self, stream: &S) {
-        if let Ok(_active) = self.gate.enter() {
-            stream.release();
-        }
     }
 
     fn end_send(&self) {
@@ -310,17 +287,15 @@ impl<F: Framing, B: Body> Channel<F, B> {
                 Err(error) => error,
             };
             let late = error.kind() == ErrorKind::TimedOut;
-            if !begun && claimed {
-                self.release(stream);
-            }
-            if !begun && late {
-                return Err(Error::new(
-                    ErrorKind::TimedOut,
-                    "timed out: the other end does not read; the message was not sent",
-                ));
-            }
             if !begun {
-                return Err(error);
+                if claimed {
+                    self.release(stream);
+                }
+                let text = "timed out: the other end does not read; the message was not sent";
+                return Err(match late {
+                    true => Error::new(ErrorKind::TimedOut, text),
+                    false => error,
+                });
             }
             if self.is_closed() {
                 // Nobody will write any of it.
