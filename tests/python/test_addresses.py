@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from ductworks.message_duct import MessageDuctChild, MessageDuctParent
+from marks import needs_root
 from processes import fork
 from support import PATIENCE, Background, connected_pair, frame, read_exactly, wait_until_blocked
 
@@ -17,7 +18,6 @@ os.setgroups([])
 os.setresgid(65534, 65534, 65534)
 os.setresuid(65534, 65534, 65534)
 """
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 
 PRINT_ADDRESS = """
 import sys

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import ductworks.connection as ours
 import pytest
+from marks import needs_root
 from support import (
     PATIENCE,
     SHORT,
@@ -464,7 +465,7 @@ def test_abstract_names_are_refused():
             use("\0abstract")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@needs_root
 def test_another_user_cannot_connect():
     with tempfile.TemporaryDirectory(dir="/tmp") as place, ours.Listener(f"{place}/l") as listener:
         path = listener.address

@@ -16,10 +16,9 @@ import weakref
 
 import ductworks
 import pytest
+from marks import needs_root
 from processes import fork
 from support import PATIENCE, SHORT, eventually, wait_until_blocked
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 
 CHILD = """
 import os, sys, ductworks

@@ -17,14 +17,9 @@ from ductworks.message_duct import (
     MessageDuctChild,
     MessageDuctParent,
 )
+from marks import needs_root
 from processes import fork
-from support import (
-    PATIENCE,
-    SHORT,
-    TRANSPORTS,
-    connected_pair,
-    descriptor,
-)
+from support import PATIENCE, SHORT, TRANSPORTS, connected_pair, descriptor
 
 # 1
 
@@ -157,7 +152,7 @@ def test_close_in_a_forked_child_leaves_the_listener_to_the_parent(transport):
 # 11
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+@needs_root
 def test_a_stranger_does_not_use_up_the_accept(start_python, reachable_directory):
     address = reachable_directory / "duct"
     parent = MessageDuctParent.psuedo_anonymous_parent_duct(str(address))
