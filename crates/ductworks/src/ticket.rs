@@ -158,7 +158,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_ticket_survives_its_text(path in "[^\0]{1,30}", secret: [u8; 32], port: u16) {
+        fn every_ticket_survives_its_text(path in "[^\0]{1,26}", secret: [u8; 32], port: u16) {
+            prop_assume!(!is_ticket(&path)); // Such a path is refused.
             for address in [Address::unix(path).unwrap(), Address::tcp("::1", port).unwrap()] {
                 for token in [None, Some(Token::from(secret))] {
                     let ticket = Ticket::new(address.clone(), token);
