@@ -43,7 +43,7 @@ build() {
     fi
     # Naming the target keeps the flags from build scripts and macros.
     RUSTFLAGS=$(echo $flags) CARGO_TARGET_DIR="$build_folder" \
-        cargo build --quiet --release --features libfuzzer --bins --target "$host"
+        cargo build --quiet --profile fuzz -p ductworks-fuzz --features libfuzzer --bins --target "$host"
 }
 
 # fuzz TARGET FOLDER OPTION...: runs a target, which writes the inputs that it finds to the folder.
@@ -54,7 +54,7 @@ fuzz() {
     mkdir -p "$folder" "findings/$target"
     dictionary=dictionaries/$target
     [ ! -e "$dictionary" ] || set -- "$@" "-dict=$dictionary"
-    "$build_folder/$host/release/$target" -max_len=1024 -timeout=10 -rss_limit_mb=1024 \
+    "$build_folder/$host/fuzz/$target" -max_len=1024 -timeout=10 -rss_limit_mb=1024 \
         "-artifact_prefix=findings/$target/" "$@" "$folder" "corpus/$target"
 }
 
@@ -77,7 +77,7 @@ case $mode in
 test)
     if ! find_compiler; then
         echo "no C++ compiler, and so no libFuzzer: changing the kept inputs at random instead"
-        exec cargo test --quiet
+        DUCTWORKS_TEST_LONG=1 exec cargo test --quiet -p ductworks-fuzz --lib
     fi
     build
     mkdir -p "$build_folder"
@@ -107,15 +107,15 @@ again)
     *) file=$root/$2 ;;
     esac
     build
-    RUST_BACKTRACE=1 exec "$build_folder/$host/release/$target" "$file"
+    RUST_BACKTRACE=1 exec "$build_folder/$host/fuzz/$target" "$file"
     ;;
 seeds)
-    cargo run --quiet --example seeds
+    cargo run --quiet -p ductworks-fuzz --example seeds
     ;;
 keep)
     build
     for target in ${*:-$all}; do
-        "$build_folder/$host/release/$target" -merge=1 -use_counters=0 -max_len=1024 \
+        "$build_folder/$host/fuzz/$target" -merge=1 -use_counters=0 -max_len=1024 \
             "corpus/$target" "grown/$target"
     done
     ;;

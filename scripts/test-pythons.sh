@@ -45,8 +45,8 @@ for version in $versions; do
     venv="$root/.venv-$version"
     echo "== Python $version: $python"
     [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-    "$venv/bin/python" -m pip install -q -r tests/python/requirements.txt
+    "$venv/bin/python" -m pip install -q -r tests/requirements.txt
     # As a user installs it, not as a developer does.
     "$venv/bin/python" -m pip install -q --force-reinstall --no-deps .
-    "$venv/bin/python" -m pytest -q -p no:cacheprovider
+    "$venv/bin/python" -m pytest tests/python
 done

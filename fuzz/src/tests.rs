@@ -6,7 +6,12 @@ use std::path::Path;
 use crate::TARGETS;
 
 /// How many inputs are made up for each target.
-const MADE_UP: usize = 10_000;
+fn made_up() -> usize {
+    match std::env::var_os("DUCTWORKS_TEST_LONG") {
+        Some(_) => 20_000,
+        None => 2_000,
+    }
+}
 
 fn kept(target: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -35,7 +40,7 @@ fn inputs_like_the_kept_ones_hold() {
     for (target, run) in TARGETS {
         let kept = kept(target);
         let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
-        for _ in 0..MADE_UP {
+        for _ in 0..made_up() {
             let mut input = kept[dice.below(kept.len())].clone();
             for _ in 0..=dice.below(4) {
                 dice.change(&mut input, &kept);

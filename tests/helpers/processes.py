@@ -9,7 +9,7 @@ import textwrap
 import traceback
 from pathlib import Path
 
-from support import PATIENCE, TESTS, Background, eventually
+from support import HELPERS, PATIENCE, Background, eventually
 
 
 class ChildProcess:
@@ -24,7 +24,7 @@ class ChildProcess:
         else:
             command += ["-c", textwrap.dedent(script)]
         environment = dict(os.environ if env is None else env)
-        path = [str(TESTS), environment.get("PYTHONPATH", "")]
+        path = [str(HELPERS), environment.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
         self.process = subprocess.Popen(
             command + [str(argument) for argument in arguments],

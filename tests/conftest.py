@@ -1,17 +1,19 @@
 import contextlib
-import faulthandler
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
-import threading
+import time
+from collections import Counter
 from pathlib import Path
 
+import leftovers
 import processes
 import pytest
 import support
 from hypothesis import HealthCheck, settings
+from watchdog import Watchdog
 
 TIME_LIMIT = float(os.environ.get("DUCTWORKS_TEST_TIME_LIMIT", "60"))
 
@@ -24,41 +26,82 @@ settings.register_profile(
 )
 settings.load_profile("ductworks")
 
+WATCHDOG = pytest.StashKey()
+FOLDER = pytest.StashKey()
+SUMMARY = pytest.StashKey()
+STARTED = time.time()
+COUNTED = ("passed", "failed", "error", "skipped", "deselected")
+
+
+def is_controller(config):
+    """Whether this process only hands tests out to others."""
+    return not hasattr(config, "workerinput") and bool(config.getoption("numprocesses", None))
+
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "time_limit(seconds): a hang limit of this test's own")
+    # A program that was started in the background ignores Ctrl-C, and so do its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # The fork tests fork on purpose, with threads running too.
     config.addinivalue_line("filterwarnings", "ignore:.*use of fork:DeprecationWarning")
-    # Capturing replaces sys.stderr; a hang must be seen all the same.
-    config.stash[STDERR] = os.fdopen(os.dup(2), "w")
+    if is_controller(config):
+        return
+    config.stash[WATCHDOG] = Watchdog(os.fdopen(os.dup(2), "w"))
+    config.stash[FOLDER] = leftovers.use_own_folder()
+    leftovers.adopt_orphans()
+    leftovers.make_what_is_kept()
 
 
-STDERR = pytest.StashKey()
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Long tests first: at the end nobody waits for a single one."""
+    items.sort(key=lambda item: item.get_closest_marker("time_limit") is None)
 
 
 @pytest.fixture(autouse=True)
-def time_limit(request):
-    """A hang fails: first by a signal; where nothing heeds that, pytest ends with tracebacks."""
+def nothing_is_left(request):
+    """Ends a test that hangs; fails one that leaves a process, a descriptor or a file behind."""
     marker = request.node.get_closest_marker("time_limit")
     limit = marker.args[0] if marker else TIME_LIMIT
-    running = True
+    before = leftovers.Leftovers()
+    with request.config.stash[WATCHDOG].watch(request.node.nodeid, limit, before.is_kept):
+        yield
+    # What pytest still holds for the test is not what the test holds.
+    request.node.funcargs.clear()
+    left = before.found_in_the_end()
+    if left:
+        pytest.fail("the test leaves behind:\n" + "\n".join(left))
 
-    def give_up(*_):
-        if running:
-            pytest.fail(f"still running after {limit} s")
 
-    faulthandler.dump_traceback_later(limit + 30, exit=True, file=request.config.stash[STDERR])
-    before = signal.signal(signal.SIGUSR2, give_up)
-    main = threading.main_thread().ident
-    timer = threading.Timer(limit, signal.pthread_kill, (main, signal.SIGUSR2))
-    timer.daemon = True
-    timer.start()
-    yield
-    running = False
-    timer.cancel()
-    timer.join()
-    signal.signal(signal.SIGUSR2, before)
-    faulthandler.cancel_dump_traceback_later()
+# The last line of a run.
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    config.stash[SUMMARY] = summary(terminalreporter)
+
+
+def pytest_unconfigure(config):
+    folder = config.stash.get(FOLDER, None)
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+    if SUMMARY in config.stash:
+        print(config.stash[SUMMARY])
+
+
+def summary(reporter):
+    """What ran, passed, was left out and why, and how long it took, builds included."""
+    count = {outcome: len(reporter.stats.get(outcome, ())) for outcome in COUNTED}
+    failed = count["failed"] + count["error"]
+    parts = [f"{count['passed']} passed", f"{failed} failed"]
+    if count["skipped"]:
+        reasons = Counter(
+            report.longrepr[2].removeprefix("Skipped: ") for report in reporter.stats["skipped"]
+        )
+        shown = "; ".join(f"{number} {reason}" for reason, number in reasons.items())
+        parts.append(f"{count['skipped']} skipped ({shown})")
+    if count["deselected"]:
+        parts.append(f"{count['deselected']} left to make test-huge")
+    began = float(os.environ.get("DUCTWORKS_TEST_BEGAN", STARTED))
+    return f"tests: {', '.join(parts)}, in {time.time() - began:.0f} s"
 
 
 @pytest.fixture(params=["unix", "tcp"])
@@ -106,7 +149,7 @@ def start_python():
 @pytest.fixture(scope="session")
 def original_python():
     """The interpreter that has the original ductworks 0.0.1a4."""
-    default = support.TESTS.parents[1] / ".venv-original" / "bin" / "python"
+    default = support.ROOT / ".venv-original" / "bin" / "python"
     python = Path(os.environ.get("DUCTWORKS_ORIGINAL_PYTHON", default))
     check = [str(python), "-I", "-c", "import ductworks; print(ductworks.__version__)"]
     try:

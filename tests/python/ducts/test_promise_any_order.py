@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
-from support import RAW, TRANSPORTS, descriptor, eventually, frame, wired
+from support import RAW, TRANSPORTS, descriptor, eventually, examples, frame, wired
 
 # Thousands of steps, of which many wait: for a timeout, or for TCP's timers.
 pytestmark = pytest.mark.time_limit(240)
@@ -120,5 +120,7 @@ class TcpTraffic(Traffic):
 
 TestUnixTraffic = UnixTraffic.TestCase
 TestTcpTraffic = TcpTraffic.TestCase
-TestUnixTraffic.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-TestTcpTraffic.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestUnixTraffic.settings = settings(
+    max_examples=examples(60), stateful_step_count=40, deadline=None
+)
+TestTcpTraffic.settings = settings(max_examples=examples(60), stateful_step_count=40, deadline=None)

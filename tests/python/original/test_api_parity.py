@@ -10,7 +10,7 @@ import subprocess
 import describe_api
 import pytest
 from ductworks import base_duct, message_duct
-from support import TESTS
+from support import HELPERS
 
 # What the original documents but does not take.
 ADDED = {
@@ -28,7 +28,7 @@ MODULES = (base_duct, message_duct)
 
 @pytest.fixture(scope="session")
 def original(original_python):
-    command = [str(original_python), "-I", str(TESTS / "describe_api.py")]
+    command = [str(original_python), "-I", str(HELPERS / "describe_api.py")]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return json.loads(output)
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from processes import process_starter
-from support import RAW, TESTS, TRANSPORTS, Background, descriptor
+from support import HELPERS, RAW, TRANSPORTS, Background, descriptor, examples
 
-ECHO = TESTS / "echo_peer.py"
+ECHO = HELPERS / "echo_peer.py"
 
 text = st.text(alphabet=st.characters(exclude_categories=()), max_size=200)
 documents = st.recursive(
@@ -64,7 +64,7 @@ def original_echo(request, original_python):
 
 
 @settings(
-    max_examples=300,
+    max_examples=examples(100),
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )

@@ -7,11 +7,10 @@ document lie in one folder, and ``parent.py`` is the one that a reader starts.
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from support import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"(?:<!-- file: (?P<name>\S+) -->\n)?```python\n(?P<code>.*?)```", re.DOTALL)
 

@@ -11,9 +11,9 @@ import struct
 
 import ductworks
 import pytest
-from support import PATIENCE, TESTS, TRANSPORTS, Background, eventually
+from support import HELPERS, PATIENCE, TRANSPORTS, Background, eventually
 
-ECHO = TESTS / "echo_peer.py"
+ECHO = HELPERS / "echo_peer.py"
 UNIX, TCP = TRANSPORTS["unix"], TRANSPORTS["tcp"]
 DOCUMENTS = [1, None, "", {"a": [1.5, "é"]}, "x" * 100_000, []]
 

@@ -34,6 +34,7 @@ import typing_extensions
 from ductworks import codecs
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import examples, stable_repr
 
 PATIENCE = 20
 
@@ -123,7 +124,7 @@ FORMATS = ["json", "msgpack", "cbor"]
         (list[Model], [Model(name="m")]),
         (float, 3),
     ],
-    ids=repr,
+    ids=stable_repr,
 )
 def test_values_of_known_types_arrive_as_such(codec, kind, value):
     received = through(value, codec, type=kind)
@@ -145,7 +146,7 @@ WRONG = {"id": 1, "steps": [{"name": "a"}, {"name": "b", "size": "large"}]}
         (Options, {"depth": "deep"}, "depth"),
         (dict[str, int], {"a": 1, "b": "two"}, "[...]"),
     ],
-    ids=repr,
+    ids=stable_repr,
 )
 def test_a_message_of_another_type_is_refused_by_the_name_of_its_field(codec, kind, wrong, path):
     untyped, _ = ductworks.pair(codec)
@@ -221,7 +222,7 @@ def test_a_codec_without_types_refuses_one():
         Union[Step, Job, int],
         list[Union[Step, Job]],
     ],
-    ids=repr,
+    ids=stable_repr,
 )
 def test_a_type_that_no_library_knows_is_refused_at_once(kind):
     with pytest.raises(TypeError, match="msgspec cannot take"):
@@ -355,7 +356,7 @@ Number = NewType("Number", int)
         (HasModel, HasModel(Model(name="m"))),
         (TypedModel, {"model": Model(name="m")}),
     ],
-    ids=repr,
+    ids=stable_repr,
 )
 def test_a_value_arrives_as_what_it_was(codec, kind, value):
     received = through(value, codec, type=kind)
@@ -371,7 +372,7 @@ def test_a_union_may_be_written_with_a_bar():
     assert codecs.Typed(send=kind, recv=kind).name == "Step or Job or None as json"
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(80))
 @given(
     value=st.builds(
         Job,
@@ -461,7 +462,7 @@ def encoded(plain, codec):
         ),
         (Strict, {"y": 1}, "expected Strict, but at `.y`: extra inputs are not permitted"),
     ],
-    ids=repr,
+    ids=stable_repr,
 )
 def test_each_kind_of_misfit_has_its_text(kind, plain, text):
     assert text in refusal(encoded(plain, "json"), kind)
@@ -480,7 +481,7 @@ def test_each_kind_of_misfit_has_its_text(kind, plain, text):
         (Model, {"name": "m", "steps": [{"name": "a", "size": True}]}),
         (Model, {"name": "m", "steps": {"name": "a"}}),
     ],
-    ids=repr,
+    ids=stable_repr,
 )
 def test_nothing_is_guessed(codec, kind, plain):
     refusal(encoded(plain, codec), kind, codec)
@@ -495,7 +496,7 @@ def test_nothing_is_guessed(codec, kind, plain):
         (Options, {"depth": 1, "more": 1}, {"depth": 1}),
         (Union[Step, Job], {"type": "Step", "name": "a", "more": 1}, Step("a")),
     ],
-    ids=repr,
+    ids=stable_repr,
 )
 def test_fields_that_are_not_known_are_left_out(codec, kind, plain, value):
     assert codecs.resolve(codec, type=kind).decode(encoded(plain, codec)) == value
@@ -510,7 +511,7 @@ def test_a_type_may_refuse_fields_that_it_does_not_know():
 
 
 @pytest.mark.parametrize("codec", FORMATS)
-@pytest.mark.parametrize("kind", [Tree, Any, Model, pydantic.JsonValue], ids=repr)
+@pytest.mark.parametrize("kind", [Tree, Any, Model, pydantic.JsonValue], ids=stable_repr)
 def test_a_message_nested_too_deeply_is_refused(codec, kind):
     deep = {"json": b'{"children":[' * 50_000, "msgpack": b"\x81\xa8children\x91" * 50_000}
     deep["cbor"] = b"\xa1\x68children\x81" * 50_000
@@ -519,9 +520,9 @@ def test_a_message_nested_too_deeply_is_refused(codec, kind):
     )
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(80))
 @given(rubbish=st.binary(max_size=40))
-@pytest.mark.parametrize("kind", [Job, Model, Union[Step, Job], Everything], ids=repr)
+@pytest.mark.parametrize("kind", [Job, Model, Union[Step, Job], Everything], ids=stable_repr)
 @pytest.mark.parametrize("codec", FORMATS)
 def test_rubbish_is_a_decode_error(codec, kind, rubbish):
     codec = codecs.Typed(send=kind, recv=kind, format=codec)
@@ -555,7 +556,7 @@ class Bytes(pydantic.BaseModel):
         (Model, Model.model_construct(name=5), "expected Model to send, got Model"),
         (Bytes, Bytes(data=b"\xff"), "expected Bytes to send, got Bytes"),
     ],
-    ids=repr,
+    ids=stable_repr,
 )
 def test_what_does_not_fit_is_not_sent(codec, kind, wrong, text):
     a, b = ductworks.pair(codec, type=kind)
@@ -590,7 +591,7 @@ def test_numbers_that_json_does_not_have_do_not_become_null(kind, number):
 
 
 @pytest.mark.parametrize(
-    "value", [b"\xcb\x7f\xf8", 2**70, [None, 1e308], decimal.Decimal("NaN")], ids=repr
+    "value", [b"\xcb\x7f\xf8", 2**70, [None, 1e308], decimal.Decimal("NaN")], ids=stable_repr
 )
 def test_what_only_looks_like_one_of_those_numbers_is_sent(value):
     a, b = ductworks.pair(type=Any)
@@ -655,7 +656,9 @@ def test_the_other_end_has_the_mirrored_codec():
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("kind", [Job, Optional[Job], list[Model], Union[Step, Job]], ids=repr)
+@pytest.mark.parametrize(
+    "kind", [Job, Optional[Job], list[Model], Union[Step, Job]], ids=stable_repr
+)
 def test_a_typed_codec_can_be_pickled(format, kind):
     codec = codecs.Typed(send=kind, recv=kind, format=format)
     copy = pickle.loads(pickle.dumps(codec))

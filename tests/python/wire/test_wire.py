@@ -14,6 +14,7 @@ from support import (
     TRANSPORTS,
     Background,
     eventually,
+    examples,
     frame,
     read_exactly,
     read_frame,
@@ -77,7 +78,7 @@ def lasting_wire(request):
     peer.close()
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(sent=messages, data=st.data())
 def test_every_split_of_a_stream_into_writes_decodes_alike(lasting_wire, sent, data):
     duct, peer = lasting_wire
@@ -95,7 +96,7 @@ def test_every_split_of_a_stream_into_writes_decodes_alike(lasting_wire, sent, d
     assert duct.poll(0) is False
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(sent=messages, data=st.data())
 def test_every_split_decodes_alike_when_recv_times_out_at_each_cut(sent, data):
     duct, peer = wired(TRANSPORTS["unix"], timeout=0.005, **RAW)
@@ -115,7 +116,7 @@ def test_every_split_decodes_alike_when_recv_times_out_at_each_cut(sent, data):
     duct.close()
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(sent=messages)
 def test_what_is_sent_is_framed_in_order(lasting_wire, sent):
     duct, peer = lasting_wire
@@ -124,7 +125,7 @@ def test_what_is_sent_is_framed_in_order(lasting_wire, sent):
     assert [read_frame(peer) for _ in sent] == sent
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(sent=messages)
 def test_recv_never_reads_past_the_current_message(lasting_wire, sent):
     duct, peer = lasting_wire

@@ -3,9 +3,9 @@
 import importlib.util
 import json
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from support import ROOT
+
 SCRIPT = ROOT / "scripts" / "make-vectors.py"
 
 

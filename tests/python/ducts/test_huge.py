@@ -1,4 +1,4 @@
-"""Messages of more bytes than 32 bits can count. `make test-huge` runs this.
+"""Messages of more bytes than 32 bits can count. Only `make test-huge` runs this.
 
 It needs 12 GiB of memory. The ends are two processes; what they took is printed.
 """
@@ -9,7 +9,7 @@ import ductworks
 import processes
 import pytest
 
-pytestmark = pytest.mark.time_limit(400)
+pytestmark = [pytest.mark.huge, pytest.mark.time_limit(400)]
 
 GIB = 1 << 30
 SIZES = [9 * GIB // 8, 9 * GIB // 4, 9 * GIB // 2]

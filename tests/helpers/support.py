@@ -9,6 +9,7 @@ import fcntl
 import os
 import pickletools
 import platform
+import re
 import shutil
 import signal
 import socket
@@ -22,7 +23,9 @@ from pathlib import Path
 from ductworks.base_duct import RawDuctChild, RawDuctParent
 from ductworks.message_duct import MessageDuctChild, MessageDuctParent
 
-TESTS = Path(__file__).resolve().parent
+HELPERS = Path(__file__).resolve().parent
+TESTS = HELPERS.parent
+ROOT = TESTS.parent
 PATIENCE = 20  # Seconds after which something counts as a hang; never a measure of speed.
 SHORT = 0.05  # A timeout that is meant to expire.
 
@@ -182,6 +185,24 @@ def send_insistently(duct, message):
         return True
 
     eventually(send, "the sending")
+
+
+# Generated cases
+
+LONG = "DUCTWORKS_TEST_LONG" in os.environ  # make test-all
+
+
+def examples(count):
+    """How many examples of a property a run tries: a long one ten times as many."""
+    return 10 * count if LONG else count
+
+
+# Names of tests
+
+
+def stable_repr(value):
+    """repr() without addresses: each worker must collect tests of the same names."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 # Serializers that leave bytes alone

@@ -21,7 +21,7 @@ import pytest
 from ductworks import codecs
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from support import is_harmless
+from support import examples, is_harmless, stable_repr
 
 PATIENCE = 20
 
@@ -50,7 +50,7 @@ def through(value, *arguments, **options):
 
 
 @pytest.mark.parametrize("codec", ["json", "msgpack", "cbor", "pickle"])
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(value=VALUES)
 def test_common_values_cross_every_codec(codec, value):
     assert through(value, codec) == value
@@ -100,7 +100,7 @@ def test_the_messages_are_those_of_the_format(codec, wire):
 
 
 @pytest.mark.parametrize("codec", ["json", "msgpack", "cbor", "pickle"])
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(rubbish=st.binary(max_size=60))
 def test_rubbish_is_refused_or_decoded_and_the_duct_goes_on(codec, rubbish):
     assume(codec != "pickle" or is_harmless(rubbish))
@@ -450,7 +450,7 @@ def test_bytes_that_look_like_a_refused_tag_are_not_one():
         assert b.recv() == [b"\xd8\x1d\x00"]
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(100))
 @given(
     value=st.recursive(
         VALUES | st.binary(max_size=40) | st.decimals(allow_nan=False) | st.uuids(),
@@ -467,7 +467,7 @@ def test_cbor_values_survive_and_never_look_like_a_refused_tag(value):
 
 @pytest.mark.parametrize("tag", [29, 35, 36])
 @pytest.mark.parametrize("codec", ["cbor"])
-@settings(max_examples=200)
+@settings(max_examples=examples(80))
 @given(before=st.lists(VALUES | st.binary(max_size=30), max_size=4))
 def test_a_refused_tag_is_found_wherever_it_is(codec, tag, before):
     codec = codecs.resolve(codec)
@@ -482,7 +482,9 @@ def test_a_refused_tag_is_found_wherever_it_is(codec, tag, before):
 
 
 @pytest.mark.parametrize(
-    "codec", ["json", "msgpack", "cbor", "pickle", (str.encode, bytes.decode), Upper()], ids=repr
+    "codec",
+    ["json", "msgpack", "cbor", "pickle", (str.encode, bytes.decode), Upper()],
+    ids=stable_repr,
 )
 def test_a_codec_goes_to_a_spawned_process(codec):
     a, b = ductworks.pair(codec)

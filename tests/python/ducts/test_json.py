@@ -9,7 +9,7 @@ import threading
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import TRANSPORTS, Background, frame, read_frame, wired
+from support import TRANSPORTS, Background, examples, frame, read_frame, wired
 
 keys = st.one_of(st.text(), st.integers(), st.floats(), st.booleans(), st.none())
 any_text = st.text(alphabet=st.characters(exclude_categories=()), max_size=30)
@@ -72,20 +72,20 @@ def assert_decodes_as_json(wire, payload):
     assert duct.recv() == "next"
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(100))
 @given(document=documents)
 def test_the_bytes_on_the_wire_are_those_of_json_dumps(wire, document):
     assert_encodes_as_json(wire, document)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(100))
 @given(document=plain_documents, indent=st.none() | st.integers(0, 2), ascii_only=st.booleans())
 def test_documents_are_decoded_as_by_json_loads(wire, document, indent, ascii_only):
     text = json.dumps(document, indent=indent, ensure_ascii=ascii_only)
     assert_decodes_as_json(wire, text.encode("utf-8", "surrogatepass"))
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(100))
 @given(document=plain_documents, data=st.data())
 def test_damaged_documents_fail_as_in_json_loads(wire, document, data):
     text = json.dumps(document, ensure_ascii=False).encode("utf-8", "surrogatepass")
@@ -99,7 +99,7 @@ def test_damaged_documents_fail_as_in_json_loads(wire, document, data):
     assert_decodes_as_json(wire, text[:place] + put + text[place + removed :])
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(80))
 @given(payload=st.binary(max_size=40) | any_text.map(lambda text: text.encode("utf-8", "ignore")))
 def test_any_bytes_are_decoded_or_refused_as_by_json_loads(wire, payload):
     assert_decodes_as_json(wire, payload)

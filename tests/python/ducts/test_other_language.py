@@ -4,13 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import ductworks
 import pytest
-from support import PATIENCE, Background
+from support import PATIENCE, ROOT, Background
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "other_language.py"
+EXAMPLE = ROOT / "examples" / "other_language.py"
 
 
 @pytest.fixture(params=[None, "tcp:127.0.0.1:0", "tcp:[::1]:0"], ids=["unix", "tcp", "tcp6"])
@@ -101,9 +100,13 @@ with ductworks.listen() as listener:
 """
 
 
-def test_it_tells_a_parent_that_died_from_one_that_closed():
+def test_it_tells_a_parent_that_died_from_one_that_closed(reachable_directory):
     # The child holds standard error open until it ends.
     command = [sys.executable, "-c", PARENT, str(EXAMPLE)]
-    parent = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=PATIENCE)
+    # A killed parent leaves its name behind.
+    environment = {**os.environ, "TMPDIR": str(reachable_directory)}
+    parent = subprocess.run(
+        command, env=environment, stderr=subprocess.PIPE, text=True, timeout=PATIENCE
+    )
     assert parent.returncode == -signal.SIGKILL
     assert "the parent died" in parent.stderr

@@ -16,7 +16,7 @@ import pytest
 from ductworks.connection import Connection, Pipe
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from support import is_harmless
+from support import examples, is_harmless
 
 ATOMS = (
     st.none()
@@ -80,7 +80,7 @@ def test_values_that_contain_themselves_can_be_compared():
     assert not same(one, other)
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(150))
 @given(value=PLAIN)
 def test_what_is_sent_is_a_pickle_of_the_value(shared_ends, value):
     a, b = shared_ends
@@ -88,7 +88,7 @@ def test_what_is_sent_is_a_pickle_of_the_value(shared_ends, value):
     assert same(pickle.loads(b.recv_bytes()), value)
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(150))
 @given(value=PLAIN, protocol=st.integers(0, pickle.HIGHEST_PROTOCOL))
 def test_every_pickle_of_a_value_is_received_as_the_value(shared_ends, value, protocol):
     a, b = shared_ends
@@ -119,7 +119,7 @@ def test_pickles_that_are_too_much_for_the_pickle_module_are_known(damaged, expe
     assert is_harmless(damaged) == expected
 
 
-@settings(max_examples=600)
+@settings(max_examples=examples(80))
 @given(value=PLAIN, data=st.data())
 def test_a_damaged_pickle_means_what_the_pickle_module_says(shared_ends, value, data):
     a, b = shared_ends
@@ -155,7 +155,7 @@ def test_an_opcode_that_reaches_below_a_mark_is_refused_as_the_pickle_module_doe
     assert str(received.value) == str(expected.value)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(100))
 @given(rubbish=st.binary(max_size=60))
 def test_rubbish_is_refused_and_the_connection_goes_on(shared_ends, rubbish):
     a, b = shared_ends

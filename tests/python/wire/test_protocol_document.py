@@ -1,12 +1,11 @@
 """What docs/protocol.md and docs/handshake.md show is true, and their links lead somewhere."""
 
 import re
-from pathlib import Path
 
 import pytest
+from support import ROOT
 from vector_files import wire
 
-ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 DOCUMENTS = [ROOT / "README.md", *sorted(DOCS.glob("**/*.md"))]
 FENCED = re.compile(r"```.*?```", re.DOTALL)

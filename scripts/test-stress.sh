@@ -1,0 +1,25 @@
+#!/bin/sh
+# Looks for tests that depend on luck: beside four programs that keep the processors busy, the whole
+# suite twice, and twenty times those tests that fork, signal, time out or count.
+#   scripts/test-stress.sh PYTHON [ROUNDS]
+set -eu
+python=$1
+rounds=${2:-20}
+cd "$(dirname "$0")/.."
+delicate="fork or signal or alarm or interrupt or time or late or kill or close or count or descriptor or
+    thread or lock or wait or end or leave or deadline or drain or full or memory"
+
+busy=""
+trap 'kill $busy' EXIT
+for _ in 1 2 3 4; do
+    while :; do :; done &
+    busy="$busy $!"
+done
+# Four times the patience, since a test gets a third of a processor.
+export DUCTWORKS_TEST_TIME_LIMIT=240
+"$python" -m pytest
+"$python" -m pytest
+for round in $(seq "$rounds"); do
+    echo "== round $round of $rounds"
+    "$python" -m pytest -q -k "$(echo $delicate)"
+done
