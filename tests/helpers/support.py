@@ -313,10 +313,13 @@ def wired(transport, role="parent", small_buffers=False, **options):
 
 
 def shrink_buffers(sock):
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    if sock.family == socket.AF_INET:
-        # With the loopback's segments of 64 KiB, TCP would wait for timers whenever it is full.
+    is_tcp = sock.family == socket.AF_INET
+    # With less, TCP waits for timers when it is full: once, for minutes.
+    size = 16 * 1024 if is_tcp else 4096
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+    if is_tcp:
+        # It would also wait for segments of 64 KiB, the loopback's.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 600)
 
 
