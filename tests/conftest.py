@@ -63,12 +63,13 @@ def nothing_is_left(request):
     marker = request.node.get_closest_marker("time_limit")
     limit = marker.args[0] if marker else TIME_LIMIT
     before = leftovers.Leftovers()
-    with request.config.stash[WATCHDOG].watch(request.node.nodeid, limit, before.is_kept):
+    with request.config.stash[WATCHDOG].watch(request.node.nodeid, limit, before.living_processes):
         yield
     # What pytest still holds for the test is not what the test holds.
     request.node.funcargs.clear()
     left = before.found_in_the_end()
     if left:
+        before.end_processes()
         pytest.fail("the test leaves behind:\n" + "\n".join(left))
 
 

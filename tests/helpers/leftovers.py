@@ -6,6 +6,7 @@ import gc
 import multiprocessing
 import os
 import re
+import signal
 import tempfile
 import time
 from multiprocessing import forkserver, resource_sharer, resource_tracker
@@ -70,18 +71,25 @@ class Leftovers:
             if str(entry) != kept and not entry.name.startswith("pytest-of-"):
                 yield str(entry)
 
-    def is_kept(self, process):
-        return process in self.processes or process in helpers()
-
-    def found(self):
-        """A line for each thing that is left."""
+    def living_processes(self):
+        """The processes that the test has started, and theirs."""
         kept = self.processes | helpers()
         for process in descendants():
             if process not in kept and not self.processes & set(ancestors(process)):
-                command = b"?"
-                with contextlib.suppress(OSError):
-                    command = Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ")
-                yield f"process {process}: {command[:300].decode()}"
+                yield process
+
+    def end_processes(self):
+        for process in self.living_processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+    def found(self):
+        """A line for each thing that is left."""
+        for process in self.living_processes():
+            command = b"?"
+            with contextlib.suppress(OSError):
+                command = Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ")
+            yield f"process {process}: {command[:300].decode()}"
         for number, leads_to in open_descriptors().items():
             if self.descriptors.get(number) != leads_to and not is_kept(number, leads_to):
                 yield f"descriptor {number}: {leads_to}"

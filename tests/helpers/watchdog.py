@@ -23,10 +23,10 @@ class Watchdog:
         self.stderr = stderr  # Capturing replaces sys.stderr; a hang must be seen all the same.
 
     @contextlib.contextmanager
-    def watch(self, name, limit, is_kept):
+    def watch(self, name, limit, living_processes):
         """Fail the test in the with block once limit seconds are over.
 
-        A process whose number is_kept accepts is not the test's, and goes on.
+        living_processes gives the processes that are ended with it.
         """
         running = True
 
@@ -37,7 +37,7 @@ class Watchdog:
         def bark():
             self.say(f"\n{name} is still running after {limit} s\n")
             faulthandler.dump_traceback(file=self.stderr)
-            end([process for process in descendants() if not is_kept(process)], self.say)
+            end(list(living_processes()), self.say)
             signal.pthread_kill(main, signal.SIGUSR2)
 
         # Where nothing heeds the signal: the interpreter ends, with tracebacks.

@@ -21,8 +21,13 @@ use rustix::process::{Pid, Signal, getpid, kill_process};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(50);
 
 /// No test takes a tenth of this, even on a busy machine.
-const HANGS_AFTER: Duration = Duration::from_secs(60);
+fn hangs_after() -> Duration {
+    let given = env::var(TIME_LIMIT).ok();
+    Duration::from_secs(given.map_or(60, |seconds| seconds.parse().unwrap()))
+}
 
+/// In seconds.
+const TIME_LIMIT: &str = "DUCTWORKS_TEST_TIME_LIMIT";
 const ROLE: &str = "DUCTWORKS_TEST_ROLE";
 const ARGUMENT: &str = "DUCTWORKS_TEST_ARGUMENT";
 /// Set where a test has its process to itself.
@@ -30,7 +35,7 @@ const ALONE: &str = "DUCTWORKS_TEST_ALONE";
 
 // Watched tests.
 
-/// Ends the process unless it is [patted](Watchdog::pat) or dropped within a minute: writes the stacks
+/// Ends the process unless it is [patted](Watchdog::pat) or dropped in time: writes the stacks
 /// of all threads and of all processes that the test has started, and ends these too. Where the test
 /// has the process to itself, a descriptor that it leaves open fails it.
 #[track_caller]
@@ -43,10 +48,11 @@ pub(crate) fn watchdog() -> Watchdog {
         descriptors()
     });
     answer_with_stacks();
+    let limit = hangs_after();
     let (alive, watch) = mpsc::channel::<()>();
     thread::spawn(move || {
         loop {
-            match watch.recv_timeout(HANGS_AFTER) {
+            match watch.recv_timeout(limit) {
                 Ok(()) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => break,
@@ -277,4 +283,48 @@ pub(crate) fn assert_success(mut process: Child) {
 #[track_caller]
 pub(crate) fn assert_ended_well(status: ExitStatus) {
     assert!(status.success(), "the other process failed: {status}");
+}
+
+// The harness itself.
+
+pub(crate) const ROLES: &[Role<'_>] = &[
+    ("hang", |_| {
+        let mut child = process("hang below", "").spawn().unwrap();
+        hang_here();
+        let _ = child.wait();
+    }),
+    ("hang below", |_| hang_here()),
+    ("leave a descriptor", |_| {
+        let _watchdog = watchdog();
+        mem::forget(fs::File::open("/dev/null").unwrap());
+    }),
+];
+
+#[inline(never)]
+fn hang_here() {
+    loop {
+        thread::park();
+    }
+}
+
+#[test]
+fn a_hang_is_ended_with_the_stacks_of_all_threads_and_processes() {
+    let _watchdog = watchdog();
+    let mut command = process("hang", "");
+    let output = command.env(TIME_LIMIT, "1").output().unwrap();
+    assert!(!output.status.success());
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("hangs"), "{told}");
+    // Below, the watchdog may come first.
+    assert!(told.matches("hang_here").count() >= 2, "{told}");
+}
+
+#[test]
+fn a_descriptor_that_is_left_fails_its_test() {
+    let _watchdog = watchdog();
+    let mut command = process("leave a descriptor", "");
+    let output = command.env(ALONE, "1").output().unwrap();
+    assert!(!output.status.success());
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("/dev/null"), "{told}");
 }

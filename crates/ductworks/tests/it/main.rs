@@ -55,6 +55,7 @@ fn roles() {
         ends::ROLES,
         farewell::ROLES,
         fork::ROLES,
+        harness::ROLES,
         hostile::ROLES,
         huge::ROLES,
         #[cfg(feature = "tls")]
