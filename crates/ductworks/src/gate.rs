@@ -481,19 +481,25 @@ thread_local! {
 impl Waker {
     fn of_this_thread() -> io::Result<Arc<Self>> {
         let process = process::id();
-        WAKER.with_borrow_mut(|slot| match slot {
+        let kept = WAKER.try_with(|slot| match &mut *slot.borrow_mut() {
             Some(waker) if waker.process == process => Ok(Arc::clone(waker)),
             // A forked child shares its parent's eventfd and needs one of its own.
-            _ => {
-                let event =
-                    rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-                let waker = Arc::new(Self { event, process });
+            slot => {
+                let waker = Arc::new(Self::new(process)?);
                 // The inherited one is left alone: its number may have been closed, and given to
                 // somebody else, by a child that closes all it has inherited (daemons do).
                 std::mem::forget(slot.replace(Arc::clone(&waker)));
                 Ok(waker)
             }
-        })
+        });
+        // A thread that ends, and whose destructors wait, keeps nothing any more.
+        kept.unwrap_or_else(|_| Ok(Arc::new(Self::new(process)?)))
+    }
+
+    fn new(process: u32) -> io::Result<Self> {
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let event = rustix::event::eventfd(0, flags)?;
+        Ok(Self { event, process })
     }
 
     fn wake(&self) {

@@ -1,5 +1,6 @@
 //! Many threads on one duct: each message is whole, and is received exactly once.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -232,4 +233,34 @@ fn the_halves_of_a_duct_work_on_threads_of_their_own() {
     assert_eq!(receiver.recv::<u8>().unwrap(), 7);
     drop(receiver);
     assert_eq!(kind(b.recv::<u8>()), ErrorKind::Disconnected);
+}
+
+thread_local! {
+    static LAST: RefCell<Option<LastWords>> = const { RefCell::new(None) };
+}
+
+/// A duct that a thread uses once more when it ends.
+struct LastWords(Duct);
+
+impl Drop for LastWords {
+    fn drop(&mut self) {
+        self.0.send("asked at the end").unwrap();
+        assert_eq!(self.0.recv::<u8>().unwrap(), 7);
+    }
+}
+
+#[test]
+fn a_duct_waits_in_the_destructor_of_a_thread_local_value() {
+    let _watchdog = watchdog();
+    let (a, b) = ductworks::pair().unwrap();
+    let ending = thread::spawn(move || {
+        LAST.set(Some(LastWords(a)));
+        // What is used first is destroyed last: what a wait keeps for the thread is gone by then.
+        let (c, _d) = ductworks::pair().unwrap();
+        c.recv_bytes_timeout(Duration::from_millis(1)).unwrap_err();
+    });
+    assert_eq!(b.recv::<String>().unwrap(), "asked at the end");
+    b.send(&7).unwrap();
+    ending.join().unwrap();
+    assert_eq!(kind(b.recv_bytes()), ErrorKind::Disconnected);
 }
