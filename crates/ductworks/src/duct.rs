@@ -195,8 +195,8 @@ impl Core {
         self.settle(outcome).map(|message| message.len())
     }
 
-    fn finish(&self) -> Result<()> {
-        let wait = &mut Wait::until(Deadline::Never);
+    fn finish(&self, deadline: Deadline) -> Result<()> {
+        let wait = &mut Wait::until(deadline);
         self.channel.finish(&self.stream(), wait)
     }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::rest::Rest;
-use super::send::Frame;
+use super::send::{Content, Frame};
 use super::{Channel, NOBODY};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gate::{Queue, Wait, closed};
@@ -23,7 +23,9 @@ pub(super) struct Peer {
     /// It has said farewell, and nothing else since.
     pub(super) left: AtomicBool,
     /// It has said that nothing follows in its direction, so that it can answer nothing either.
-    finished: AtomicBool,
+    pub(super) finished: AtomicBool,
+    /// A receiver here has been told that it is gone.
+    pub(super) gone: AtomicBool,
     /// It takes descriptors.
     pub(super) takes_descriptors: AtomicBool,
     /// How many of this end's messages it has said to have received.
@@ -36,6 +38,7 @@ impl Default for Peer {
             limit: AtomicU64::new(u64::MAX),
             left: AtomicBool::new(false),
             finished: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
             takes_descriptors: AtomicBool::new(false),
             confirmed: AtomicU64::new(0),
         }
@@ -61,8 +64,8 @@ pub(super) struct Life {
 
 /// The values of `Life::sending`.
 const OPEN: u8 = 0;
-/// The farewell is accepted, and perhaps not yet written.
-const ENDING: u8 = 1;
+/// No message follows: the farewell is accepted, and perhaps not yet written.
+const ENDED: u8 = 1;
 /// Nothing more is to be said.
 const FINISHED: u8 = 2;
 
@@ -444,17 +447,20 @@ impl<F: Framing, B: Body> Channel<F, B> {
         if self.is_closed() {
             return Err(self.explain(closed()));
         }
-        let state = &self.life.sending;
-        if state.load(Ordering::SeqCst) == FINISHED {
+        if self.life.sending.load(Ordering::SeqCst) == FINISHED {
             return Ok(());
         }
-        let taken = state.compare_exchange(OPEN, ENDING, Ordering::SeqCst, Ordering::SeqCst);
-        if taken.is_ok()
-            && self.framing.says_farewell()
-            && let Err(error) = self.say(stream, &self.farewell(true), wait)
-        {
-            state.store(OPEN, Ordering::SeqCst);
-            return Err(error);
+        match self.framing.control(&self.farewell(true)) {
+            // Whether it has been said is known in the turn of the sender: another thread may finish too.
+            Some(frame) => {
+                let frame = Frame {
+                    parts: &mut [IoSlice::new(&frame)],
+                    content: Content::End,
+                    ..Frame::default()
+                };
+                self.send_frame(stream, frame, wait)?;
+            }
+            None => self.note_ended(),
         }
         self.flush(stream, wait)?;
         let ended = {
@@ -467,8 +473,19 @@ impl<F: Framing, B: Body> Channel<F, B> {
             Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
             Err(error) => return Err(Error::os("end the sending direction", error)),
         }
-        state.store(FINISHED, Ordering::SeqCst);
+        self.life.sending.store(FINISHED, Ordering::SeqCst);
         Ok(())
+    }
+
+    /// Whether the last frame of this direction is accepted.
+    pub(super) fn has_ended(&self) -> bool {
+        self.life.sending.load(Ordering::SeqCst) != OPEN
+    }
+
+    pub(super) fn note_ended(&self) {
+        // It may be finished, or closed, by now.
+        let state = &self.life.sending;
+        let _ = state.compare_exchange(OPEN, ENDED, Ordering::SeqCst, Ordering::SeqCst);
     }
 
     /// Closes the channel without a farewell: the stream goes on elsewhere. The other end is not to
@@ -536,10 +553,6 @@ impl<F: Framing, B: Body> Channel<F, B> {
     /// The last words of an end whose gate has just been closed: the rest of an accepted message, and
     /// the farewell, as far as there is room. Nobody could act on a failure, and nothing is kept.
     pub(super) fn say_farewell<S: Stream>(&self, stream: &S) {
-        let farewell = match self.life.sending.swap(FINISHED, Ordering::SeqCst) {
-            OPEN => self.framing.control(&self.farewell(false)),
-            _ => None,
-        };
         let until = Instant::now() + PATIENCE;
         let mut rest = loop {
             match self.sender.try_take(&self.gate) {
@@ -554,11 +567,16 @@ impl<F: Framing, B: Body> Channel<F, B> {
                 None => return,
             }
         };
+        // Only now: what had the turn before may have said it.
+        let farewell = match self.life.sending.swap(FINISHED, Ordering::SeqCst) {
+            OPEN => self.framing.control(&self.farewell(false)),
+            _ => None,
+        };
         self.unsent.store(false, Ordering::SeqCst);
         let rest = std::mem::take(&mut *rest);
-        let is_elsewhere = self.is_inherited(&self.sending) || self.is_taken_elsewhere(stream);
         let is_begun = !rest.is_empty();
-        if !is_elsewhere && put_rest(stream, rest) {
+        let is_elsewhere = self.is_inherited(&self.sending) || self.is_taken_elsewhere(stream);
+        if !rest.is_cut && !is_elsewhere && put_rest(stream, rest) {
             if is_begun && self.is_claimable() {
                 stream.release();
             }

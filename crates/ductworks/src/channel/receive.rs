@@ -361,6 +361,10 @@ impl<F: Framing, B: Body> Channel<F, B> {
     }
 
     pub(super) fn ended(&self, frame: &Incoming<B>) -> Error {
+        // An end that has only finished sending still receives. Version 1 has no word for that.
+        if self.framing.says_farewell() && !self.peer.finished.load(Ordering::Relaxed) {
+            self.peer.gone.store(true, Ordering::Relaxed);
+        }
         if !frame.is_fresh() {
             return truncated(frame.payload().len(), frame.declared());
         }

@@ -9,6 +9,9 @@ use crate::wire::Outgoing;
 pub(super) struct Rest {
     pub(super) bytes: Outgoing,
     pub(super) descriptors: Vec<OwnedFd>,
+    /// Nobody will complete the frame, since the channel was closed in the middle of it. Nothing may follow:
+    /// the other end would take it for what is missing.
+    pub(super) is_cut: bool,
 }
 
 impl Rest {

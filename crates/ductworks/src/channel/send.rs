@@ -31,12 +31,22 @@ const _: () = assert!(HEAD_MAX <= SHORT);
 /// A message above this size, in bytes, flows better when the stream has room for all of it.
 const LARGE: usize = 32 * 1024;
 
+/// What a frame is to the end that sends it.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Content {
+    #[default]
+    Control,
+    /// A message, with the length of its payload.
+    Message(usize),
+    /// The last frame of this direction.
+    End,
+}
+
 /// A frame that is to be sent, or only the rest of an earlier one where there is nothing in it.
 #[derive(Default)]
 pub(super) struct Frame<'f, 's> {
     pub(super) parts: &'f mut [IoSlice<'s>],
-    /// The length of the payload, if it is a message.
-    pub(super) len: Option<usize>,
+    pub(super) content: Content,
     /// What goes with it.
     pub(super) descriptors: Vec<OwnedFd>,
 }
@@ -72,7 +82,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
         let (head, len) = self.head(parts, descriptors.len())?;
         let frame = |parts| Frame {
             parts,
-            len: Some(len),
+            content: Content::Message(len),
             descriptors,
         };
         if len > LARGE && !self.widened.swap(true, Ordering::Relaxed) {
@@ -171,11 +181,15 @@ impl<F: Framing, B: Body> Channel<F, B> {
             .take(&self.gate, wait)
             .map_err(|error| self.explain(error))
             .and_then(|mut rest| {
-                if frame.len.is_some() {
+                if matches!(frame.content, Content::Message(_)) {
                     self.refuse_finished()?;
+                    if self.peer.gone.load(Ordering::Relaxed) {
+                        return Err(gone(Errno::PIPE.into()));
+                    }
                 }
                 self.write_rest(stream, &mut rest, wait)?;
-                match frame.parts.is_empty() {
+                let is_said = frame.content == Content::End && self.has_ended();
+                match frame.parts.is_empty() || is_said {
                     true => Ok(()),
                     false => self.write_frame(stream, &mut rest, frame, wait),
                 }
@@ -251,11 +265,12 @@ impl<F: Framing, B: Body> Channel<F, B> {
     ) -> Result<()> {
         let Frame {
             parts: mut slices,
-            len,
+            content,
             mut descriptors,
         } = frame;
         let mut begun = false;
-        let mut claimed = len > Some(LARGE) && self.claim(stream);
+        let is_large = matches!(content, Content::Message(len) if len > LARGE);
+        let mut claimed = is_large && self.claim(stream);
         loop {
             let attempt = match slices.is_empty() {
                 false => self.write(stream, slices),
@@ -298,14 +313,14 @@ impl<F: Framing, B: Body> Channel<F, B> {
                 });
             }
             if self.is_closed() {
-                // Nobody will write any of it.
+                rest.is_cut = true;
                 return Err(error);
             }
             self.sending.store(process::id(), Ordering::SeqCst);
             rest.bytes.keep(slices.iter().map(|slice| &**slice));
             rest.descriptors = descriptors;
             self.unsent.store(true, Ordering::SeqCst);
-            self.count_sent(len);
+            self.note_accepted(content);
             return match late || error.kind() == ErrorKind::WouldBlock {
                 true => Ok(()),
                 false => Err(error),
@@ -315,15 +330,20 @@ impl<F: Framing, B: Body> Channel<F, B> {
             self.release(stream);
         }
         self.end_send();
-        self.count_sent(len);
+        self.note_accepted(content);
         self.answer_expected.store(true, Ordering::Relaxed);
         Ok(())
     }
 
-    fn count_sent(&self, len: Option<usize>) {
-        if let Some(len) = len {
-            self.counters.sent.count(len);
-            self.life.user.store(process::id(), Ordering::Relaxed);
+    /// Notes, in the turn of the sender, that a frame goes out: at once, or what is left of it later.
+    fn note_accepted(&self, content: Content) {
+        match content {
+            Content::Control => {}
+            Content::Message(len) => {
+                self.counters.sent.count(len);
+                self.life.user.store(process::id(), Ordering::Relaxed);
+            }
+            Content::End => self.note_ended(),
         }
     }
 

@@ -285,7 +285,28 @@ macro_rules! sending_methods {
         /// # Ok::<(), ductworks::Error>(())
         /// ```
         pub fn finish(&self) -> Result<()> {
-            self.core.finish()
+            self.core.finish(Deadline::Never)
+        }
+
+        /// Finishes as [`finish`](Self::finish) does, and waits for `timeout` at most. After a timeout,
+        /// finish again, or close.
+        ///
+        /// # Errors
+        ///
+        /// [`ErrorKind::TimedOut`], and those of [`finish`](Self::finish).
+        ///
+        /// ```
+        /// # use std::time::Duration;
+        /// # use ductworks::ErrorKind;
+        /// # let (a, b) = ductworks::pair()?;
+        /// a.send("the last word")?;
+        /// a.finish_timeout(Duration::from_secs(1))?;
+        /// assert_eq!(b.recv::<String>()?, "the last word");
+        /// assert_eq!(b.recv_bytes().unwrap_err().kind(), ErrorKind::Disconnected);
+        /// # Ok::<(), ductworks::Error>(())
+        /// ```
+        pub fn finish_timeout(&self, timeout: Duration) -> Result<()> {
+            self.core.finish(Deadline::after(timeout))
         }
 
         /// Waits for `timeout` at most until the other end has received every message that was sent

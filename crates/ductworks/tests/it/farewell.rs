@@ -259,6 +259,76 @@ fn finishing_waits_until_everything_accepted_is_out() {
     assert_eq!(kind(b.recv_bytes()), ErrorKind::Disconnected);
 }
 
+/// Fills the way from `a` with whole messages, until no frame has room. Says how many there are.
+fn fill(a: &Duct) -> usize {
+    // Least frames last: where one of them has no room, neither has a farewell.
+    let fill_with = |len: usize| {
+        let message = vec![0; len];
+        (0..)
+            .take_while(|_| a.try_send_bytes(&message).is_ok())
+            .count()
+    };
+    fill_with(1000) + fill_with(1)
+}
+
+#[test]
+fn a_close_beside_a_finish_that_waits_is_no_death() {
+    let _watchdog = watchdog();
+    let (a, b) = ductworks::pair().unwrap();
+    let sent = fill(&a);
+    thread::scope(|scope| {
+        let finishing = asleep(scope, || a.finish());
+        a.close();
+        assert_eq!(kind(finishing.join().unwrap()), ErrorKind::Closed);
+    });
+    for _ in 0..sent {
+        b.recv_bytes().unwrap();
+    }
+    assert_eq!(kind(b.recv_bytes()), ErrorKind::Disconnected);
+}
+
+#[test]
+fn a_finish_that_times_out_beside_another_is_no_death() {
+    let _watchdog = watchdog();
+    let (a, b) = ductworks::pair().unwrap();
+    let sent = fill(&a);
+    let short = Duration::from_millis(20);
+    thread::scope(|scope| {
+        let first = asleep(scope, || a.finish_timeout(short));
+        let second = asleep(scope, || a.finish());
+        assert_eq!(kind(first.join().unwrap()), ErrorKind::TimedOut);
+        for _ in 0..sent {
+            b.recv_bytes().unwrap();
+        }
+        second.join().unwrap().unwrap();
+    });
+    assert_eq!(kind(b.recv_bytes()), ErrorKind::Disconnected);
+    b.send(&1).unwrap();
+    assert_eq!(a.recv::<u8>().unwrap(), 1);
+}
+
+#[test]
+fn once_told_that_the_other_end_is_gone_a_send_fails_at_once() {
+    let _watchdog = watchdog();
+    let mut addresses = vec!["tcp:127.0.0.1:0"];
+    if cfg!(feature = "tls") {
+        addresses.push("tls:127.0.0.1:0");
+    }
+    for address in addresses {
+        let (a, b) = enter(&Listener::bind(address).unwrap());
+        a.finish().unwrap();
+        assert_eq!(kind(b.recv_bytes()), ErrorKind::Disconnected);
+        b.send("it still receives").unwrap();
+        a.close();
+
+        let (a, b) = enter(&Listener::bind(address).unwrap());
+        a.close();
+        assert_eq!(kind(b.recv_bytes()), ErrorKind::Disconnected);
+        assert_eq!(kind(b.send(&1)), ErrorKind::Disconnected, "{address}");
+        assert_eq!(b.stats().sent.messages, 0, "{address}");
+    }
+}
+
 #[test]
 fn draining_returns_when_the_other_end_has_received_everything_and_not_before() {
     let _watchdog = watchdog();

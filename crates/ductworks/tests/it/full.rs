@@ -84,3 +84,35 @@ fn an_answer_to_a_drain_goes_out_when_there_is_room_again() {
         }
     }
 }
+
+/// How much of a message goes out at once.
+fn room(listener: &Listener) -> usize {
+    let (a, _b) = narrow(listener);
+    a.try_send_bytes(&LARGE).unwrap();
+    let error = a.flush(Duration::from_millis(50)).unwrap_err().to_string();
+    let waiting = error.split(' ').find_map(|word| word.parse::<usize>().ok());
+    LARGE.len() - waiting.unwrap()
+}
+
+#[test]
+fn a_close_beside_a_send_never_completes_the_message_with_a_farewell() {
+    let watchdog = watchdog();
+    for listener in listeners() {
+        let room = room(&listener);
+        for len in (room.saturating_sub(200)..room + 400).step_by(20) {
+            watchdog.pat();
+            let (a, b) = narrow(&listener);
+            let message = pattern(len);
+            thread::scope(|scope| {
+                let sending = asleep(scope, || a.send_bytes(&message));
+                a.close();
+                let _ = sending.join().unwrap();
+            });
+            drop(a);
+            match b.recv_bytes() {
+                Ok(received) => assert!(received == message, "{len} of {room}"),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Truncated, "{len} of {room}"),
+            }
+        }
+    }
+}
