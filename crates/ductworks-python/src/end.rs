@@ -337,9 +337,9 @@ impl Stream for Line<'_> {
         }
     }
 
-    fn linger(&self) {
+    fn linger(&self, may_be_shared: bool) {
         if let Self::Socket(socket) = self {
-            socket.linger();
+            socket.linger(may_be_shared);
         }
     }
 }

@@ -261,10 +261,14 @@ impl Stream for Link<'_> {
         Socket(self.socket).is_claimed()
     }
 
-    fn linger(&self) {
-        if let Some(session) = self.session {
+    fn linger(&self, may_be_shared: bool) {
+        let Some(session) = self.session else {
+            return Socket(self.socket).linger(may_be_shared);
+        };
+        // The connection is of no use but to the process that has its keys.
+        if session.is_here() {
             let _ = session.finish(self.socket);
+            Socket(self.socket).linger(false);
         }
-        Socket(self.socket).linger();
     }
 }

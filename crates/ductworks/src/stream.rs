@@ -134,9 +134,11 @@ pub trait Stream {
         false
     }
 
-    /// Sees to it that what was written arrives, before the stream is closed for good. It may take a
-    /// moment, and what the other end says meanwhile is lost.
-    fn linger(&self) {}
+    /// Sees to it that what was written arrives, before the stream is closed. It may take a moment. What
+    /// the other end says meanwhile is lost, unless another process may have the stream.
+    fn linger(&self, may_be_shared: bool) {
+        let _ = may_be_shared;
+    }
 }
 
 /// A descriptor of a connected stream socket, blocking or not.
@@ -303,10 +305,10 @@ impl<S: AsFd> Stream for Socket<S> {
     }
 
     /// Unix sockets lose nothing.
-    fn linger(&self) {
+    fn linger(&self, may_be_shared: bool) {
         let socket = self.0.as_fd();
         if transport::peer_host(socket).is_some() {
-            transport::linger(socket);
+            transport::linger(socket, may_be_shared);
         }
     }
 

@@ -84,7 +84,8 @@ impl Default for Life {
 }
 
 impl Life {
-    fn may_be_shared(&self) -> bool {
+    /// Whether another process may have been given the end by this one.
+    pub(super) fn may_be_shared(&self) -> bool {
         self.exported.load(Ordering::Relaxed) || self.origin.may_be_shared()
     }
 
@@ -522,11 +523,12 @@ impl<F: Framing, B: Body> Channel<F, B> {
         self.life.closing.swap(me, Ordering::SeqCst) != me
     }
 
-    /// Whether the closed channel has said farewell for good, so that nobody goes on with the stream.
+    /// Whether the closed channel was in use here and has said farewell, so that nobody goes on with the
+    /// stream in this process.
     pub(super) fn has_left(&self) -> bool {
         self.framing.says_farewell()
             && !self.life.handed_on.load(Ordering::SeqCst)
-            && !self.life.may_be_shared()
+            && !self.is_idle_copy()
     }
 
     /// Checks that messages may still be sent.

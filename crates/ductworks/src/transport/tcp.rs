@@ -171,30 +171,36 @@ const LINGER_MAX: Duration = Duration::from_secs(1);
 /// Sees to it that what was sent arrives before the socket is closed. A TCP socket that is closed with
 /// unread input, or gets some afterwards, resets the connection, and what has not left this host by
 /// then is lost (RFC 1122, section 4.2.2.13).
-pub(crate) fn linger(socket: BorrowedFd<'_>) {
-    if rustix::net::shutdown(socket, Shutdown::Write).is_err() {
+///
+/// Where another process may have the socket, this neither ends the connection nor takes input away: it
+/// only waits until the other host has everything, which a reset does not destroy there.
+pub(crate) fn linger(socket: BorrowedFd<'_>, may_be_shared: bool) {
+    if !may_be_shared && rustix::net::shutdown(socket, Shutdown::Write).is_err() {
         return; // The connection is over already.
     }
+    // The end itself counts as one byte, and need not arrive.
+    let least_left = i32::from(!may_be_shared);
     let begun = Instant::now();
     let (mut looked, mut stalled, mut least) = (begun, Duration::ZERO, i32::MAX);
     let mut pause = Duration::from_micros(50);
     // An end to which somebody is sending waits until the other host has everything; another one until
     // everything has left this host.
-    let mut hears = false;
+    let mut hears = may_be_shared;
     loop {
-        match discard_input(socket) {
-            Input::Some if !hears => (hears, least) = (true, i32::MAX),
-            Input::Some | Input::Nothing => {}
-            Input::End => return,
+        if !may_be_shared {
+            match discard_input(socket) {
+                Input::Some if !hears => (hears, least) = (true, i32::MAX),
+                Input::Some | Input::Nothing => {}
+                Input::End => return,
+            }
         }
         let left = match hears {
             true => queued::<SIOCOUTQ>(socket),
             false => queued::<SIOCOUTQNSD>(socket),
         };
         let left = match left {
-            // The end itself counts as one byte, and need not arrive.
-            Ok(..=1) | Err(_) => return,
-            Ok(left) => left,
+            Ok(left) if left > least_left => left,
+            Ok(_) | Err(_) => return,
         };
         // A host that stands still for a while takes no more than a part of it from the other end.
         stalled += looked.elapsed().min(2 * LONGEST_PAUSE);
@@ -210,7 +216,11 @@ pub(crate) fn linger(socket: BorrowedFd<'_>) {
             tv_sec: 0,
             tv_nsec: pause.subsec_nanos().into(),
         };
-        let mut look = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
+        let interest = match may_be_shared {
+            true => PollFlags::empty(),
+            false => PollFlags::IN,
+        };
+        let mut look = [PollFd::from_borrowed_fd(socket, interest)];
         let _ = rustix::event::poll(&mut look, Some(&timeout));
         pause = (pause * 2).min(LONGEST_PAUSE);
     }

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::*;
-use ductworks::{ConnectOptions, Duct, ErrorKind, ListenOptions, Listener};
+use ductworks::{ConnectOptions, Duct, ErrorKind, ListenOptions, Listener, engine};
 use rustix::io::Errno;
 
 fn addresses() -> Vec<&'static str> {
@@ -41,6 +41,30 @@ fn a_close_loses_nothing_while_unread_messages_lie_there() {
             assert_eq!(kind(b.recv_bytes()), ErrorKind::Disconnected);
         }
     }
+}
+
+#[test]
+fn a_close_in_a_process_that_has_forked_loses_nothing_either() {
+    alone(|| {
+        for address in addresses() {
+            for _ in 0..5 {
+                let (a, b) = enter(&Listener::bind(address).unwrap());
+                engine::forked();
+                b.send("nobody reads this").unwrap();
+                wait_until_readable(&a);
+                thread::scope(|scope| {
+                    scope.spawn(move || {
+                        for number in 0..300 {
+                            a.send_bytes(&numbered(number)).unwrap();
+                        }
+                    });
+                    for number in 0..300 {
+                        assert!(b.recv_bytes().unwrap() == numbered(number), "{address}");
+                    }
+                });
+            }
+        }
+    });
 }
 
 #[test]

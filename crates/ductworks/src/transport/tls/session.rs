@@ -94,8 +94,13 @@ impl Session {
         }
     }
 
+    /// Whether this process has the keys.
+    pub(crate) fn is_here(&self) -> bool {
+        self.process == process::id()
+    }
+
     fn state(&self) -> io::Result<MutexGuard<'_, State>> {
-        if self.process != process::id() {
+        if !self.is_here() {
             let text = format!(
                 "the process was forked, and the keys of this TLS connection are those of process {}: \
                  connect again here",
