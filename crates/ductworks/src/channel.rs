@@ -251,6 +251,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
             self.gate.await_others(1);
         }
         if was_open && self.has_left() {
+            self.hear_last(stream);
             stream.linger(self.life.may_be_shared());
         }
         true

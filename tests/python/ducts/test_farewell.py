@@ -13,6 +13,7 @@ from typing import Any
 
 import ductworks
 import pytest
+from support import PATIENCE
 
 METHODS = ["fork", "spawn", "forkserver"]
 
@@ -223,3 +224,23 @@ def test_the_protocol_of_a_pickled_duct_is_kept() -> None:
     copy.close()
     with pytest.raises(ductworks.PeerClosed):
         a.recv(30)
+
+
+def receive_one_and_the_end(duct) -> None:
+    assert duct.recv(PATIENCE) == "for the worker"
+    with pytest.raises(ductworks.PeerClosed) as caught:
+        duct.recv(PATIENCE)
+    assert type(caught.value) is ductworks.PeerClosed
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_an_end_that_went_to_a_process_and_was_closed_here_is_no_reset_there(method) -> None:
+    ours, theirs = ductworks.pair()
+    context = multiprocessing.get_context(method)
+    worker = context.Process(target=receive_one_and_the_end, args=(theirs,))
+    worker.start()
+    theirs.close()
+    ours.send("for the worker")
+    ours.close()
+    worker.join(PATIENCE)
+    assert worker.exitcode == 0

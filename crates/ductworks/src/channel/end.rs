@@ -13,7 +13,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gate::{Queue, Wait, closed};
 use crate::process::{self, Origin};
 use crate::stream::Stream;
-use crate::wire::{Body, Control, Framing, Mode, Violation};
+use crate::turn::{Held, Turn};
+use crate::wire::{Body, CONTROL_LEN, Control, Framing, Mode, Parsed, Violation};
 
 /// What is known of the other end.
 #[derive(Debug)]
@@ -216,15 +217,14 @@ impl<F: Framing, B: Body> Channel<F, B> {
         match control {
             Control::End {
                 shared,
-                process,
                 received,
                 finish,
+                ..
             } => {
                 if finish {
                     self.peer.finished.store(true, Ordering::Relaxed);
                 }
-                // What this very process said of its own copy tells nothing of the other one.
-                if !(shared && process == process::identity()) {
+                if !is_own_farewell(&control) {
                     self.peer.left.store(true, Ordering::Relaxed);
                 }
                 if !shared {
@@ -552,22 +552,52 @@ impl<F: Framing, B: Body> Channel<F, B> {
         }
     }
 
+    /// The turn of whoever waited for the descriptor, and has just been woken by the close.
+    fn last_turn<'a, T: Default, S: Stream>(
+        &'a self,
+        turn: &'a Turn<T>,
+        stream: &S,
+    ) -> Option<Held<'a, T>> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(held) = turn.try_take(&self.gate) {
+                return Some(held);
+            }
+            let is_woken = stream.descriptor().is_some() && !turn.is_own();
+            if !is_woken || Instant::now() >= until {
+                return None;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Takes in what the other end's duct has said and nobody has heard. Left unread in a Unix socket, the
+    /// system would tell it to the other end as a reset, which means lost messages.
+    pub(super) fn hear_last<S: Stream>(&self, stream: &S) {
+        let Some(frame) = self.last_turn(&self.receiver, stream) else {
+            return;
+        };
+        let mut place = [0; CONTROL_LEN];
+        for _ in 0..HEARD_AT_ONCE {
+            if !frame.is_fresh() || !matches!(stream.peek(&mut place), Ok(CONTROL_LEN)) {
+                return;
+            }
+            let Ok(Parsed::Control(control)) = self.framing.parse(&place) else {
+                return;
+            };
+            // The rest is for whoever goes on with a copy.
+            let is_for_others = self.life.may_be_shared() && !is_own_farewell(&control);
+            if is_for_others || !matches!(stream.read(&mut place), Ok(CONTROL_LEN)) {
+                return;
+            }
+        }
+    }
+
     /// The last words of an end whose gate has just been closed: the rest of an accepted message, and
     /// the farewell, as far as there is room. Nobody could act on a failure, and nothing is kept.
     pub(super) fn say_farewell<S: Stream>(&self, stream: &S) {
-        let until = Instant::now() + PATIENCE;
-        let mut rest = loop {
-            match self.sender.try_take(&self.gate) {
-                Some(rest) => break rest,
-                // A sender that waits for the descriptor has just been woken.
-                None if stream.descriptor().is_some()
-                    && !self.sender.is_own()
-                    && Instant::now() < until =>
-                {
-                    std::thread::yield_now();
-                }
-                None => return,
-            }
+        let Some(mut rest) = self.last_turn(&self.sender, stream) else {
+            return;
         };
         // Only now: what had the turn before may have said it.
         let farewell = match self.life.sending.swap(FINISHED, Ordering::SeqCst) {
@@ -585,6 +615,12 @@ impl<F: Framing, B: Body> Channel<F, B> {
             put_farewell(stream, farewell.as_ref().map_or(&[], |frame| frame));
         }
     }
+}
+
+/// Whether this very process said it of its own copy of the other end. That tells nothing of the other
+/// copies.
+fn is_own_farewell(control: &Control) -> bool {
+    matches!(control, Control::End { shared: true, process, .. } if *process == process::identity())
 }
 
 /// Writes the rest of an accepted message, if there is room for all of it.

@@ -210,6 +210,25 @@ fn an_end_that_closes_with_something_unread_is_no_death() {
 }
 
 #[test]
+fn a_close_is_a_reset_only_where_a_message_lies_unread() {
+    let _watchdog = watchdog();
+    let question = said(Control::Drain { id: 1 });
+    for is_reset in [false, true] {
+        let (duct, mut peer) = bare_peer();
+        peer.write_all(&question).unwrap();
+        peer.write_all(&question).unwrap();
+        if is_reset {
+            let head = V2.head_with(300, 0).unwrap();
+            peer.write_all(&[head.as_ref(), &[7; 300]].concat())
+                .unwrap();
+        }
+        duct.close();
+        let ended = peer.read_to_end(&mut Vec::new());
+        assert_eq!(ended.is_err(), is_reset, "{ended:?}");
+    }
+}
+
+#[test]
 fn an_end_that_closes_itself_over_a_violation_is_no_death() {
     let _watchdog = watchdog();
     let (a, b) = ductworks::pair().unwrap();
