@@ -65,6 +65,9 @@ pub fn pair() -> Result<(Duct, Duct)> {
 /// [`ErrorKind::Disconnected`], or with [`ErrorKind::Truncated`] where it went away in the middle of
 /// a message. A `send` that succeeded means that the message is on its way, not that it arrived.
 ///
+/// A duct that is dropped closes. [`std::process::exit`] drops nothing: close the ducts before it, or the
+/// other end is told that this process died ([`ErrorKind::PeerDied`]).
+///
 /// # Descriptors
 ///
 /// The socket ([`AsFd`]) may be given to `poll(2)` and the like at any moment: a message that waits
