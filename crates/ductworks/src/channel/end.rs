@@ -188,7 +188,12 @@ impl<F: Framing, B: Body> Channel<F, B> {
     /// Whether this process has come by the end with a fork, and made no use of it.
     #[must_use]
     pub fn is_idle_copy(&self) -> bool {
-        !self.life.origin.is_here() && self.life.user.load(Ordering::Relaxed) != process::id()
+        !self.life.origin.is_here() && !self.is_user()
+    }
+
+    /// Whether this process has sent or received a message through the end, and none has since.
+    fn is_user(&self) -> bool {
+        self.life.user.load(Ordering::Relaxed) == process::id()
     }
 
     /// Says something to the other end's duct, before or between the messages.
@@ -224,7 +229,8 @@ impl<F: Framing, B: Body> Channel<F, B> {
                 if finish {
                     self.peer.finished.store(true, Ordering::Relaxed);
                 }
-                if !is_own_farewell(&control) {
+                // It finishes for all copies.
+                if finish || !is_own_farewell(&control) {
                     self.peer.left.store(true, Ordering::Relaxed);
                 }
                 if !shared {
@@ -585,8 +591,10 @@ impl<F: Framing, B: Body> Channel<F, B> {
             let Ok(Parsed::Control(control)) = self.framing.parse(&place) else {
                 return;
             };
-            // The rest is for whoever goes on with a copy.
-            let is_for_others = self.life.may_be_shared() && !is_own_farewell(&control);
+            // The rest is for whoever goes on with a copy. Who has never used this end reads nothing from it:
+            // another process may be about to.
+            let is_for_others =
+                self.life.may_be_shared() && !(self.is_user() && is_own_farewell(&control));
             if is_for_others || !matches!(stream.read(&mut place), Ok(CONTROL_LEN)) {
                 return;
             }

@@ -361,8 +361,10 @@ impl<F: Framing, B: Body> Channel<F, B> {
     }
 
     pub(super) fn ended(&self, frame: &Incoming<B>) -> Error {
-        // An end that has only finished sending still receives. Version 1 has no word for that.
-        if self.framing.says_farewell() && !self.peer.finished.load(Ordering::Relaxed) {
+        // An end that has only finished sending still receives. Version 1 has no word for that, and another
+        // process may have heard it.
+        let has_finished = self.peer.finished.load(Ordering::Relaxed);
+        if self.framing.says_farewell() && !has_finished && !self.life.may_be_elsewhere() {
             self.peer.gone.store(true, Ordering::Relaxed);
         }
         if !frame.is_fresh() {

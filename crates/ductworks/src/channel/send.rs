@@ -184,7 +184,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
                 if matches!(frame.content, Content::Message(_)) {
                     self.refuse_finished()?;
                     if self.peer.gone.load(Ordering::Relaxed) {
-                        return Err(gone(Errno::PIPE.into()));
+                        return Err(self.gone(Errno::PIPE.into()));
                     }
                 }
                 self.write_rest(stream, &mut rest, wait)?;
@@ -313,6 +313,10 @@ impl<F: Framing, B: Body> Channel<F, B> {
                 });
             }
             if self.is_closed() {
+                // The close may have come just when all of it was out.
+                if slices.is_empty() && descriptors.is_empty() {
+                    break;
+                }
                 rest.is_cut = true;
                 return Err(error);
             }
@@ -405,20 +409,23 @@ impl<F: Framing, B: Body> Channel<F, B> {
         }
     }
 
+    fn gone(&self, error: io::Error) -> Error {
+        let timed_out = Errno::TIMEDOUT.raw_os_error();
+        // A stream that was given up tells no more of why.
+        let error = match self.lost.load(Ordering::SeqCst) {
+            number if number == timed_out => io::Error::from_raw_os_error(number),
+            _ => error,
+        };
+        Error::os("send: the other end is gone", error).with_kind(ErrorKind::Disconnected)
+    }
+
     /// Whether a failed write only has to be made again.
     fn write_failed<S: Stream>(&self, stream: &S, error: io::Error) -> Result<()> {
         match error.kind() {
             io::ErrorKind::WouldBlock if stream.descriptor().is_some() => Ok(()),
             io::ErrorKind::Interrupted if error.raw_os_error().is_some() => Ok(()),
-            io::ErrorKind::BrokenPipe => {
-                let timed_out = Errno::TIMEDOUT.raw_os_error();
-                // A stream that was given up tells no more of why.
-                Err(gone(match self.lost.load(Ordering::SeqCst) {
-                    number if number == timed_out => io::Error::from_raw_os_error(number),
-                    _ => error,
-                }))
-            }
-            _ if self.is_lost_by(&error) => Err(gone(error)),
+            io::ErrorKind::BrokenPipe => Err(self.gone(error)),
+            _ if self.is_lost_by(&error) => Err(self.gone(error)),
             io::ErrorKind::TimedOut => Err(Error::os("send", error).with_kind(ErrorKind::TimedOut)),
             _ => Err(self.heed(Error::os("send", error))),
         }
@@ -457,8 +464,4 @@ impl<F: Framing, B: Body> Channel<F, B> {
             }
         }
     }
-}
-
-fn gone(error: io::Error) -> Error {
-    Error::os("send: the other end is gone", error).with_kind(ErrorKind::Disconnected)
 }

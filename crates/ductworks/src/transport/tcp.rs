@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -159,8 +160,42 @@ pub(crate) fn is_unanswered(socket: BorrowedFd<'_>, patience: Duration) -> bool 
     (is_retried || is_asked_after) && silent >= patience
 }
 
-/// How long a closing end waits for the other host to take what was sent, when nothing of it gets on.
-const STALLED: Duration = Duration::from_millis(100);
+/// How long a closing end waits for the other host to take what was sent, when nothing of it gets on. An end
+/// that reads may be kept from it for a tenth of a second by a busy machine.
+const STALLED: Duration = Duration::from_millis(500);
+
+/// How long it waits even so once this process has waited in vain for [`STALLED_IN_ALL`].
+const STALLED_LEAST: Duration = Duration::from_millis(100);
+
+/// How long all closing ends of this process together wait in vain within [`WINDOW`].
+const STALLED_IN_ALL: Duration = Duration::from_secs(1);
+
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// When the window began, and for how long ends have waited in vain since.
+static IN_VAIN: Mutex<Option<(Instant, Duration)>> = Mutex::new(None);
+
+/// How long a closing end may wait in vain now.
+fn stall_allowed() -> Duration {
+    // A forked child may find it locked for ever.
+    let used = match IN_VAIN.try_lock() {
+        Ok(noted) => noted
+            .filter(|(begun, _)| begun.elapsed() < WINDOW)
+            .map_or(Duration::ZERO, |(_, used)| used),
+        Err(_) => return STALLED_LEAST,
+    };
+    let left = STALLED_IN_ALL.saturating_sub(used);
+    left.clamp(STALLED_LEAST, STALLED)
+}
+
+fn note_stall(stalled: Duration) {
+    if let Ok(mut noted) = IN_VAIN.try_lock() {
+        let (begun, used) = noted
+            .filter(|(begun, _)| begun.elapsed() < WINDOW)
+            .unwrap_or((Instant::now(), Duration::ZERO));
+        *noted = Some((begun, used + stalled));
+    }
+}
 
 /// How long it waits at most before it looks again.
 const LONGEST_PAUSE: Duration = Duration::from_millis(5);
@@ -180,19 +215,21 @@ pub(crate) fn linger(socket: BorrowedFd<'_>, may_be_shared: bool) {
     }
     // The end itself counts as one byte, and need not arrive.
     let least_left = i32::from(!may_be_shared);
-    let begun = Instant::now();
+    let (begun, allowed) = (Instant::now(), stall_allowed());
     let (mut looked, mut stalled, mut least) = (begun, Duration::ZERO, i32::MAX);
     let mut pause = Duration::from_micros(50);
     // An end to which somebody is sending waits until the other host has everything; another one until
     // everything has left this host.
-    let mut hears = may_be_shared;
+    let mut hears = false;
     loop {
-        if !may_be_shared {
-            match discard_input(socket) {
-                Input::Some if !hears => (hears, least) = (true, i32::MAX),
-                Input::Some | Input::Nothing => {}
-                Input::End => return,
-            }
+        let input = match may_be_shared {
+            true => look_at_input(socket),
+            false => discard_input(socket),
+        };
+        match input {
+            Input::Some if !hears => (hears, least) = (true, i32::MAX),
+            Input::Some | Input::Nothing => {}
+            Input::End => return,
         }
         let left = match hears {
             true => queued::<SIOCOUTQ>(socket),
@@ -208,20 +245,21 @@ pub(crate) fn linger(socket: BorrowedFd<'_>, may_be_shared: bool) {
         if left < least {
             (least, stalled) = (left, Duration::ZERO);
         }
-        if stalled >= STALLED || begun.elapsed() >= LINGER_MAX {
-            return;
+        if stalled >= allowed || begun.elapsed() >= LINGER_MAX {
+            return note_stall(stalled);
         }
         // Nothing tells when it has been taken; input is told, and may be in the way.
         let timeout = Timespec {
             tv_sec: 0,
             tv_nsec: pause.subsec_nanos().into(),
         };
-        let interest = match may_be_shared {
-            true => PollFlags::empty(),
-            false => PollFlags::IN,
-        };
-        let mut look = [PollFd::from_borrowed_fd(socket, interest)];
-        let _ = rustix::event::poll(&mut look, Some(&timeout));
+        match may_be_shared {
+            true => std::thread::sleep(pause),
+            false => {
+                let mut look = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
+                let _ = rustix::event::poll(&mut look, Some(&timeout));
+            }
+        }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
@@ -231,6 +269,18 @@ enum Input {
     Some,
     End,
 }
+
+/// Whether something lies there, for whichever process will read it.
+fn look_at_input(socket: BorrowedFd<'_>) -> Input {
+    match option::tcp_info(socket) {
+        Ok(info) if info.tcpi_state == TCP_CLOSE => Input::End,
+        _ if rustix::io::ioctl_fionread(socket).is_ok_and(|count| count > 0) => Input::Some,
+        _ => Input::Nothing,
+    }
+}
+
+/// The state of a connection that is over (`enum` in `linux/tcp.h`).
+const TCP_CLOSE: u8 = 7;
 
 /// How often input is thrown away before the caller looks at the time again: there may be no end of it.
 const DISCARDS: u32 = 64;

@@ -229,3 +229,24 @@ fn a_closed_duct_keeps_its_number_until_it_is_dropped() {
     assert!(rustix::net::getpeername(&a).is_err());
     assert!(b.poll(Duration::ZERO).unwrap());
 }
+
+#[test]
+fn a_close_beside_short_sends_is_no_death() {
+    let _watchdog = watchdog();
+    for round in 0..300 {
+        let (a, b) = ductworks::pair().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| while a.send_bytes(&[7; 10]).is_ok() {});
+            for _ in 0..round % 7 {
+                b.recv_bytes().unwrap();
+            }
+            a.close();
+        });
+        let end = loop {
+            if let Err(end) = b.recv_bytes() {
+                break end;
+            }
+        };
+        assert_eq!(end.kind(), ErrorKind::Disconnected, "round {round}");
+    }
+}

@@ -145,6 +145,22 @@ fn both_processes_send_and_receive_in_turn() {
 }
 
 #[test]
+fn a_copy_can_answer_an_end_that_has_finished() {
+    alone(|| {
+        let (a, b) = ductworks::pair().unwrap();
+        let a = Arc::new(a);
+        ductworks::engine::forked();
+        b.finish().unwrap();
+        assert_eq!(kind(a.recv::<u8>()), ErrorKind::Disconnected);
+        // Only this process has heard that it was no close.
+        let theirs = Arc::clone(&a);
+        in_a_fork(move || theirs.recv::<u8>().is_err() && theirs.send(&1).is_ok());
+        a.send(&2).unwrap();
+        assert_eq!([b.recv::<u8>().unwrap(), b.recv().unwrap()], [1, 2]);
+    });
+}
+
+#[test]
 fn a_message_that_is_partly_sent_is_finished_by_the_process_that_began_it() {
     let _watchdog = watchdog();
     for transport in TRANSPORTS {

@@ -17,10 +17,10 @@ use std::{env, fs, io, mem, ptr};
 
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
-/// Where a call wants a timeout and the test none: the call fails before the watchdog barks.
+/// For calls that need a timeout where the test has none; shorter than the watchdog's limit.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(50);
 
-/// No test takes a tenth of this, even on a busy machine.
+/// Far more than any test takes.
 fn hangs_after() -> Duration {
     let given = env::var(TIME_LIMIT).ok();
     Duration::from_secs(given.map_or(60, |seconds| seconds.parse().unwrap()))

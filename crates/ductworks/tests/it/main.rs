@@ -45,8 +45,8 @@ mod tokens;
 mod tracing;
 mod vectors;
 
-/// What the processes do that the tests start: nothing, unless this is one, which does what its role
-/// says.
+/// The entry point of the processes that tests start: plays the role that the environment names, and does
+/// nothing otherwise.
 #[test]
 fn roles() {
     harness::play(&[
