@@ -23,7 +23,7 @@ LISTED := target/test-programs.json
 FEATURES := ductworks/msgpack,ductworks/multiprocessing,ductworks/tls,ductworks/tracing
 
 .PHONY: help demo test test-all test-rust test-python test-pythons test-fuzz test-huge test-stress \
-	test-tools test-programs fuzz lint fmt bench docs package clean
+	test-tools test-programs native fuzz lint fmt bench docs package clean
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,7 +36,8 @@ test: test-programs ## Runs the tests, of Rust and of Python: some minutes
 	$(PYTEST)
 
 test-all: export DUCTWORKS_TEST_LONG = 1
-test-all: test-programs ## All there is, but test-huge and test-stress: every Python, long runs, fuzzing
+test-all: export DUCTWORKS_TEST_TIME_LIMIT = 600
+test-all: test-programs ## All but test-huge and test-stress: every Python, long runs, fuzzing
 	$(PYTEST)
 	sh scripts/test-pythons.sh
 	sh scripts/fuzz.sh run -max_total_time=60
@@ -44,7 +45,7 @@ test-all: test-programs ## All there is, but test-huge and test-stress: every Py
 test-rust: test-programs ## Runs the Rust tests
 	$(PYTEST) tests/rust
 
-test-python: test-programs ## Runs the Python tests
+test-python: test-tools native ## Runs the Python tests
 	$(PYTEST) tests/python
 
 test-pythons: $(ORIGINAL_PYTHON) ## Runs the Python tests under every Python found; PYTHONS="3.9 3.13" names some
@@ -64,6 +65,9 @@ test-stress: test-programs ## The suite beside four programs that keep the proce
 test-programs: $(BIN)/.tools
 	@mkdir -p target
 	$(MAKE) -j 2 test-tools $(LISTED)
+	$(MAKE) native
+
+native: $(BIN)/.tools
 	$(BIN)/maturin develop
 
 test-tools: $(BIN)/.test-tools $(ORIGINAL_PYTHON)
@@ -110,7 +114,7 @@ package: $(BIN)/.tools ## Builds the Python package, as users get it, into .venv
 	$(BIN)/maturin develop --release
 
 $(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(BIN)/.tools: scripts/requirements-build.txt | $(BIN)/python
 	$(BIN)/python -m pip install -q -r $<
@@ -140,4 +144,4 @@ $(ORIGINAL_PYTHON):
 	mv $(ORIGINAL).new $(ORIGINAL)
 
 clean: ## Removes all that was built
-	rm -rf target $(VENV) $(ORIGINAL) benchmarks/results
+	rm -rf target .venv .venv-* benchmarks/results

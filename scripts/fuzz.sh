@@ -83,6 +83,7 @@ test)
     mkdir -p "$build_folder"
     scratch=$(mktemp -d "$build_folder/test.XXXXXX")
     trap 'rm -rf "$scratch"' EXIT
+    trap 'exit 130' INT TERM HUP
     for target in $all; do
         if ! fuzz "$target" "$scratch/$target" -seed=1 -runs=20000 >"$scratch/log" 2>&1; then
             cat "$scratch/log" >&2

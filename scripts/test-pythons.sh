@@ -36,15 +36,17 @@ if [ "${1:-}" = --ends ]; then
 else
     versions="${*:-3.9 3.10 3.11 3.12 3.13}"
 fi
+unset DUCTWORKS_TEST_BEGAN
 for version in $versions; do
     python=$(find_python "$version")
     if [ -z "$python" ]; then
         echo "== Python $version: not found"
+        [ $# -eq 0 ] || exit 1 # It was asked for.
         continue
     fi
     venv="$root/.venv-$version"
     echo "== Python $version: $python"
-    [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+    [ -x "$venv/bin/python" ] || "$python" -m venv "$venv" || { rm -rf "$venv"; exit 1; }
     "$venv/bin/python" -m pip install -q -r tests/requirements.txt
     # As a user installs it, not as a developer does.
     "$venv/bin/python" -m pip install -q --force-reinstall --no-deps .

@@ -3,6 +3,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -13,7 +14,7 @@ import processes
 import pytest
 import support
 from hypothesis import HealthCheck, settings
-from watchdog import Watchdog
+from watchdog import Watchdog, descendants, end
 
 TIME_LIMIT = float(os.environ.get("DUCTWORKS_TEST_TIME_LIMIT", "60"))
 
@@ -30,7 +31,6 @@ WATCHDOG = pytest.StashKey()
 FOLDER = pytest.StashKey()
 SUMMARY = pytest.StashKey()
 STARTED = time.time()
-COUNTED = ("passed", "failed", "error", "skipped", "deselected")
 
 
 def is_controller(config):
@@ -43,17 +43,18 @@ def pytest_configure(config):
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # The fork tests fork on purpose, with threads running too.
     config.addinivalue_line("filterwarnings", "ignore:.*use of fork:DeprecationWarning")
+    leftovers.adopt_orphans()
     if is_controller(config):
+        config.stash[FOLDER] = leftovers.make_folder_for_workers()
         return
     config.stash[WATCHDOG] = Watchdog(os.fdopen(os.dup(2), "w"))
     config.stash[FOLDER] = leftovers.use_own_folder()
-    leftovers.adopt_orphans()
     leftovers.make_what_is_kept()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Long tests first: at the end nobody waits for a single one."""
+    """Long tests first, so that the run does not end waiting for one of them."""
     items.sort(key=lambda item: item.get_closest_marker("time_limit") is None)
 
 
@@ -61,11 +62,12 @@ def pytest_collection_modifyitems(config, items):
 def nothing_is_left(request):
     """Ends a test that hangs; fails one that leaves a process, a descriptor or a file behind."""
     marker = request.node.get_closest_marker("time_limit")
-    limit = marker.args[0] if marker else TIME_LIMIT
+    # A busy machine, or a long run, gives every test more.
+    limit = marker.args[0] * TIME_LIMIT / 60 if marker else TIME_LIMIT
     before = leftovers.Leftovers()
     with request.config.stash[WATCHDOG].watch(request.node.nodeid, limit, before.living_processes):
         yield
-    # What pytest still holds for the test is not what the test holds.
+    # Drop pytest's own references to the fixtures, so that they do not count as leftovers.
     request.node.funcargs.clear()
     left = before.found_in_the_end()
     if left:
@@ -81,6 +83,9 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 def pytest_unconfigure(config):
+    if is_controller(config):
+        # A worker whose interpreter had to be ended left its processes to this one.
+        end(descendants(), lambda text: print(text, file=sys.stderr))
     folder = config.stash.get(FOLDER, None)
     if folder is not None:
         shutil.rmtree(folder, ignore_errors=True)
@@ -90,17 +95,19 @@ def pytest_unconfigure(config):
 
 def summary(reporter):
     """What ran, passed, was left out and why, and how long it took, builds included."""
-    count = {outcome: len(reporter.stats.get(outcome, ())) for outcome in COUNTED}
-    failed = count["failed"] + count["error"]
-    parts = [f"{count['passed']} passed", f"{failed} failed"]
-    if count["skipped"]:
-        reasons = Counter(
-            report.longrepr[2].removeprefix("Skipped: ") for report in reporter.stats["skipped"]
-        )
+    # A test may have passed, and then failed for what it leaves.
+    failed = {
+        report.nodeid for each in ("failed", "error") for report in reporter.stats.get(each, ())
+    }
+    passed = {report.nodeid for report in reporter.stats.get("passed", ())} - failed
+    parts = [f"{len(passed)} passed", f"{len(failed)} failed"]
+    skipped = reporter.stats.get("skipped", ())
+    if skipped:
+        reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
         shown = "; ".join(f"{number} {reason}" for reason, number in reasons.items())
-        parts.append(f"{count['skipped']} skipped ({shown})")
-    if count["deselected"]:
-        parts.append(f"{count['deselected']} left to make test-huge")
+        parts.append(f"{len(skipped)} skipped ({shown})")
+    if reporter.config.getoption("markexpr") == "not huge":
+        parts.append("make test-huge left out")
     began = float(os.environ.get("DUCTWORKS_TEST_BEGAN", STARTED))
     return f"tests: {', '.join(parts)}, in {time.time() - began:.0f} s"
 

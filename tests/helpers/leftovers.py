@@ -26,9 +26,18 @@ def adopt_orphans():
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+FOLDER = "DUCTWORKS_TEST_FOLDER"
+
+
+def make_folder_for_workers():
+    """Workers make theirs in it: what one leaves whose interpreter had to be ended goes with it."""
+    os.environ[FOLDER] = tempfile.mkdtemp(prefix="dw-", dir="/tmp")
+    return os.environ[FOLDER]
+
+
 def use_own_folder():
     """Let everything temporary of this process and its children lie in a folder of its own."""
-    folder = tempfile.mkdtemp(prefix="dw-", dir="/tmp")
+    folder = tempfile.mkdtemp(prefix="dw-", dir=os.environ.get(FOLDER, "/tmp"))
     os.environ["TMPDIR"] = folder
     # Else the names of private sockets lie there.
     os.environ.pop("XDG_RUNTIME_DIR", None)
@@ -37,7 +46,7 @@ def use_own_folder():
 
 
 def make_what_is_kept():
-    """What the library keeps for a thread that has waited."""
+    """Makes the library open what it keeps for a thread, before anything is counted."""
     ours, theirs = ductworks.pair()
     ours.poll(0.01)
     theirs.close()

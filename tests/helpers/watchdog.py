@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sysconfig
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 # For a test that nothing but the end of its process can end.
 RESPITE = 30
+# How long the stacks of other processes may take.
+DUMPING = 60
 
 
 class Watchdog:
@@ -38,10 +41,11 @@ class Watchdog:
             self.say(f"\n{name} is still running after {limit} s\n")
             faulthandler.dump_traceback(file=self.stderr)
             end(list(living_processes()), self.say)
+            faulthandler.dump_traceback_later(RESPITE, exit=True, file=self.stderr)
             signal.pthread_kill(main, signal.SIGUSR2)
 
-        # Where nothing heeds the signal: the interpreter ends, with tracebacks.
-        faulthandler.dump_traceback_later(limit + RESPITE, exit=True, file=self.stderr)
+        # Where nothing heeds the signal, or no thread can run: the interpreter ends.
+        faulthandler.dump_traceback_later(limit + DUMPING + RESPITE, exit=True, file=self.stderr)
         before = signal.signal(signal.SIGUSR2, give_up)
         main = threading.main_thread().ident
         timer = threading.Timer(limit, bark)
@@ -63,18 +67,19 @@ class Watchdog:
 
 def stack_of(process):
     """What is known of where another process is."""
+    facts = []
     dump = shutil.which("py-spy", path=sysconfig.get_path("scripts")) or "py-spy"
     try:
         program = os.readlink(f"/proc/{process}/exe")
         if "python" in Path(program).name:
             shown = subprocess.run(
-                [dump, "dump", "--pid", str(process)], capture_output=True, text=True, timeout=20
+                [dump, "dump", "--pid", str(process)], capture_output=True, text=True, timeout=10
             )
             if shown.returncode == 0:
                 return shown.stdout
+            facts.append(f"no stack of Python's: {shown.stderr.strip()}")
     except (OSError, subprocess.TimeoutExpired):
         pass
-    facts = []
     for thread in Path(f"/proc/{process}/task").glob("*"):
         with contextlib.suppress(OSError):
             facts.append(f"thread {thread.name}: waits in {(thread / 'wchan').read_text() or '?'}")
@@ -83,7 +88,10 @@ def stack_of(process):
 
 def end(processes, say):
     """Show where each of the processes is, and kill it."""
+    until = time.monotonic() + DUMPING - 10
     for process in processes:
+        if time.monotonic() > until:
+            break
         with contextlib.suppress(OSError):
             command = Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode()
             say(f"\nprocess {process}: {command[:500]}\n{stack_of(process)}\n")

@@ -57,8 +57,8 @@ def run(command, folder, **environment):
     assert done.returncode == 0, f"{command} ended with {done.returncode}"
 
 
-# The programs have a watchdog of their own, which shows the stacks of their threads.
-@pytest.mark.time_limit(600)
+# Most have a watchdog of their own, which shows the stacks of their threads and comes first.
+@pytest.mark.time_limit(180)
 @pytest.mark.parametrize(("program", "folder", "test"), all_tests())
 def test_rust(program, folder, test):
     command = [program, test, "--exact", "--nocapture", "--include-ignored"]
