@@ -6,8 +6,9 @@ set -eu
 python=$1
 rounds=${2:-20}
 cd "$(dirname "$0")/.."
-delicate="fork or signal or alarm or interrupt or time or late or kill or close or count or descriptor or
-    thread or lock or wait or end or leave or deadline or drain or full or memory"
+# Words in the names of those tests.
+delicate="fork or signal or alarm or interrupt or ctrl_c or handler or timeout or times_out or timed_out or
+    deadline or too_late or killed or descriptors or counts or threads or processes or beside or close_wakes"
 
 busy=""
 trap 'kill $busy' EXIT
