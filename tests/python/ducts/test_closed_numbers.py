@@ -138,7 +138,7 @@ def test_of_two_threads_that_close_a_duct_neither_touches_what_has_its_number_ne
         start.wait()
         while any(closer.is_alive() for closer in closers):
             strangers.extend(socket.socketpair())
-            if len(strangers) > 40:
+            while len(strangers) > 40:
                 strangers.pop(0).close()
         for stranger in strangers:
             stranger.setblocking(False)
