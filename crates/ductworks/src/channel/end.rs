@@ -558,7 +558,7 @@ impl<F: Framing, B: Body> Channel<F, B> {
         }
     }
 
-    /// The turn of whoever waited for the descriptor, and has just been woken by the close.
+    /// Takes a turn from a thread that waited for the descriptor, which the close has just woken.
     fn last_turn<'a, T: Default, S: Stream>(
         &'a self,
         turn: &'a Turn<T>,
@@ -591,8 +591,8 @@ impl<F: Framing, B: Body> Channel<F, B> {
             let Ok(Parsed::Control(control)) = self.framing.parse(&place) else {
                 return;
             };
-            // The rest is for whoever goes on with a copy. Who has never used this end reads nothing from it:
-            // another process may be about to.
+            // Other frames belong to the processes that keep a copy. A process that never used this end
+            // reads nothing from it, since another one may be about to.
             let is_for_others =
                 self.life.may_be_shared() && !(self.is_user() && is_own_farewell(&control));
             if is_for_others || !matches!(stream.read(&mut place), Ok(CONTROL_LEN)) {

@@ -170,7 +170,7 @@ fn answer_with_stacks() {
     unsafe { libc::sigaction(STACK_SIGNAL.as_raw(), &raw const action, ptr::null_mut()) };
 }
 
-/// Not made for signal handlers, since it allocates; but the process is about to end, and whoever asked
+/// It allocates, which a signal handler should not; but the process is about to end, and `dump_stacks`
 /// waits only for a while.
 extern "C" fn write_stack(_: c_int) {
     let (process, thread) = (getpid(), thread::current());
